@@ -1,0 +1,84 @@
+"""Row numbers of the packed state arrays that the compiled kernels share.
+
+The state is a structure of arrays, packed by element type so that a compiled call takes a dozen arguments instead of
+forty: unpacking one NumPy array costs 70 ns, as much as many decisions. Names, not numbers, are used everywhere.
+
+Array letters: J jobs, N nodes, S shapes (distinct per-task demands), R resource kinds, A placement entries.
+"""
+
+from __future__ import annotations
+
+# jobs_i (NUM_JOB_INTS, J) int64: columns of jobs, then lists of job rows that never hold more than J entries.
+TASKS = 0  # gang size
+SHAPE = 1  # row of the job's per-task demand in ``need``
+ALLOC = 2  # first entry of the job's placement in ``alloc``; −1 while it does not run
+QUEUE = 3  # waiting jobs in policy order, entries QUEUE_LO..QUEUE_HI
+RUN = 4  # running jobs by expected end, entries 0..NUM_RUNNING
+OUT = 5  # jobs started by the last pass, entries 0..NUM_OUT
+OUT_BACKFILLED = 6  # 1 where that start overtook a job that still waits
+PICK = 7  # scratch
+NUM_JOB_INTS = 8
+
+# jobs_f (NUM_JOB_FLOATS, J) float64
+SUBMIT_S = 0
+EXPECTED_S = 1  # run time that reservations count with: the request, or the actual one when clairvoyant
+SCORE = 2  # policy score at submission, lower first
+START_S = 3  # start of the current attempt; NaN while it does not run
+END_S = 4  # expected end of the running job
+RUN_END_S = 5  # expected ends in the order of RUN, never decreasing
+RESERVED_S = 6  # promised start (conservative); NaN while there is none
+PICK_S = 7  # scratch
+NUM_JOB_FLOATS = 8
+
+# counters (NUM_COUNTERS,) int64
+QUEUE_LO = 0
+QUEUE_HI = 1
+NUM_RUNNING = 2
+NUM_OUT = 3
+ALLOC_FREE = 4  # first free entry of ``alloc``
+NUM_ACTIVE = 5  # shapes whose free slots are kept up to date
+PROFILE_LEN = 6
+RELEASED = 7  # 1 when capacity was freed since the last pass
+CUT_SHORT = 8  # passes that the depth limit ended early
+BLOCKED = 9  # 1 when the head does not fit and only freed capacity can change that
+EXTENDED = 10  # expected ends that were put off because their job overran (conservative)
+NUM_COUNTERS = 11
+
+# shapes (NUM_SHAPE_ROWS, S) int64
+FREE_SLOTS = 0  # tasks of this shape that fit now, over all nodes
+WAITING = 1  # jobs of this shape in the queue
+ACTIVE = 2  # list of active shapes, entries 0..NUM_ACTIVE
+ACTIVE_POS = 3  # position in that list; −1 when inactive
+NUM_SHAPE_ROWS = 4
+
+# alloc (3, A) int64: linked lists of (node, tasks), one list a running job, and the list of free entries
+NODE = 0
+COUNT = 1
+NEXT = 2
+
+# node_i (NUM_NODE_ROWS, N) int64: scratch of a placement
+CHOSEN = 0  # nodes chosen, entries 0..k
+CHOSEN_TASKS = 1
+USABLE = 2  # slots that a placement may use
+ORDER = 3
+FUTURE_SLOTS = 4
+NUM_NODE_ROWS = 5
+
+# Backfilling modes
+NO_BACKFILL = 0
+EASY = 1
+EASY_NOEXTRA = 2
+EASY_SJBF = 3
+CONSERVATIVE = 4
+
+# Placement strategies
+FIRST_FIT = 0
+BEST_FIT = 1
+WORST_FIT = 2
+PACKED = 3
+
+KEEP_ACTIVE_SHAPES = 32
+"""Up to this many shapes stay active for good; with more, only those of waiting jobs are kept up to date."""
+
+OVERRUN_GRACE_S = 60.0
+"""Shortest time by which conservative backfilling puts off the expected end of a job that overran its request."""

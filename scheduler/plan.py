@@ -1,0 +1,69 @@
+"""A plan: what a decision proposes. Whoever carries it out checks it against the state of that moment."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Reason(Enum):
+    """Why a job was not started; each member says what happens next."""
+
+    NO_CAPACITY = "no-capacity"  # the head waits until enough is released
+    BEHIND_HEAD = "behind-head"  # waits for the head, which may not be overtaken
+    WOULD_DELAY = "would-delay"  # fits now, but would delay a reservation; tried again at the next pass
+    BEYOND_DEPTH = "beyond-depth"  # not looked at; tried again when fewer jobs wait ahead
+    NEVER_FITS = "never-fits"  # rejected on submission: larger than the empty cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Run a waiting job now on these nodes.
+
+    Attributes:
+        row: The job's row in the state.
+        placement: (node, tasks) pairs; the tasks sum to the gang's size.
+        backfilled: Whether a job ahead of it in the queue still waits.
+    """
+
+    row: int
+    placement: tuple[tuple[int, int], ...]
+    backfilled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Promise a waiting job a start time."""
+
+    row: int
+    start_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """Expect an overdue running job to end at another time than its request says."""
+
+    row: int
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do, in order.
+
+    Attributes:
+        based_on: Version of the snapshot.
+        starts: Jobs to start.
+        reservations: Promised starts of jobs that go on waiting.
+        extensions: New expected ends of running jobs that overran theirs.
+        skipped: Jobs not started, with the reason.
+        next_pass_s: When a pass is due even if nothing happens before; inf when there is no such time.
+    """
+
+    based_on: int
+    starts: tuple[Start, ...] = ()
+    reservations: tuple[Reserve, ...] = ()
+    extensions: tuple[Extend, ...] = ()
+    skipped: tuple[tuple[int, Reason], ...] = ()
+    next_pass_s: float = math.inf

@@ -1,0 +1,43 @@
+"""Orderings of the queue, by name."""
+
+from __future__ import annotations
+
+
+from shunter.scheduler.policies import formulas
+from shunter.scheduler.policies.fairshare import fairshare
+from shunter.scheduler.policies.multifactor import PARAMETERS, multifactor
+from shunter.scheduler.policies.registry import ChosenOrdering, Ordering, Score, choose_ordering
+
+__all__ = ["ORDERINGS", "ChosenOrdering", "Ordering", "choose_ordering"]
+
+
+def _entry(name: str, score: Score, **traits: object) -> tuple[str, Ordering]:
+    """An ordering whose summary and source are the two sentences of its docstring."""
+    text = " ".join((score.__doc__ or "").split("\n\n")[0].split())
+    summary, _, source = text.partition(". ")
+    return name, Ordering(name, score, summary.rstrip("."), source.rstrip("."), **traits)  # type: ignore[arg-type]
+
+
+ORDERINGS: dict[str, Ordering] = dict(
+    (
+        _entry("fcfs", formulas.fcfs),
+        _entry("sjf", formulas.sjf, uses_request=True),
+        _entry("sjf-oracle", formulas.sjf_oracle, needs_oracle=True),
+        _entry("ljf", formulas.ljf, uses_request=True),
+        _entry("smallest", formulas.smallest),
+        _entry("largest", formulas.largest),
+        _entry("saf", formulas.saf, uses_request=True),
+        _entry("f1", formulas.f1, uses_request=True),
+        _entry("f2", formulas.f2, uses_request=True),
+        _entry("f3", formulas.f3, uses_request=True),
+        _entry("f4", formulas.f4, uses_request=True),
+        _entry("wfp3", formulas.wfp3, static=False, uses_request=True),
+        _entry("unicep", formulas.unicep, static=False, uses_request=True),
+        _entry("srtf", formulas.srtf, static=False, uses_request=True),
+        _entry("las", formulas.las, static=False),
+        _entry("priority", formulas.priority),
+        _entry("fairshare", fairshare, static=False, needs_usage=True),
+        _entry("multifactor", multifactor, static=False, needs_usage=True, parameters=PARAMETERS),
+    )
+)
+"""Every ordering, in the order in which tables list them."""

@@ -1,0 +1,94 @@
+"""Orderings that are one formula over a job's own columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from shunter.scheduler import scores
+from shunter.scheduler.snapshot import QueueView
+from shunter.scheduler.types import FloatArray
+
+Parameters = Mapping[str, float]
+
+
+def fcfs(view: QueueView, _: Parameters) -> FloatArray:
+    """First come, first served."""
+    return view.jobs.submit_s
+
+
+def sjf(view: QueueView, _: Parameters) -> FloatArray:
+    """Shortest requested time first. Conway, Maxwell & Miller, Theory of Scheduling, 1967 (SPT)."""
+    return view.jobs.requested_s
+
+
+def sjf_oracle(view: QueueView, _: Parameters) -> FloatArray:
+    """Shortest actual run time first: what SJF would be with perfect estimates."""
+    return view.jobs.oracle_s
+
+
+def ljf(view: QueueView, _: Parameters) -> FloatArray:
+    """Longest requested time first. Graham, SIAM J. Appl. Math. 17(2), 1969 (LPT)."""
+    return -view.jobs.requested_s
+
+
+def smallest(view: QueueView, _: Parameters) -> FloatArray:
+    """Fewest processors first. Majumdar, Eager & Bunt, SIGMETRICS 1988."""
+    return view.jobs.processors
+
+
+def largest(view: QueueView, _: Parameters) -> FloatArray:
+    """Most processors first. Zhu & Ahuja, Job scheduling on a hypercube, ICDCS 1990."""
+    return -view.jobs.processors
+
+
+def saf(view: QueueView, _: Parameters) -> FloatArray:
+    """Smallest area (requested time × processors) first. Carastan-Santos et al., CCGrid 2019."""
+    return view.jobs.requested_s * view.jobs.processors
+
+
+def f1(view: QueueView, _: Parameters) -> FloatArray:
+    """F1 = log10(r)·n + 870·log10(s). Carastan-Santos & de Camargo, SC'17."""
+    return scores.f1(view.jobs.requested_s, view.jobs.processors, view.jobs.submit_s)
+
+
+def f2(view: QueueView, _: Parameters) -> FloatArray:
+    """F2 = √r·n + 25600·log10(s). Carastan-Santos & de Camargo, SC'17."""
+    return scores.f2(view.jobs.requested_s, view.jobs.processors, view.jobs.submit_s)
+
+
+def f3(view: QueueView, _: Parameters) -> FloatArray:
+    """F3 = r·n + 6860000·log10(s). Carastan-Santos & de Camargo, SC'17."""
+    return scores.f3(view.jobs.requested_s, view.jobs.processors, view.jobs.submit_s)
+
+
+def f4(view: QueueView, _: Parameters) -> FloatArray:
+    """F4 = r·√n + 530000·log10(s). Carastan-Santos & de Camargo, SC'17."""
+    return scores.f4(view.jobs.requested_s, view.jobs.processors, view.jobs.submit_s)
+
+
+def wfp3(view: QueueView, _: Parameters) -> FloatArray:
+    """WFP3 = −(wait/request)³·n: favours jobs that waited long for their length. Tang et al., Cluster 2009."""
+    return scores.wfp3(view.wait_s, view.jobs.requested_s, view.jobs.processors)
+
+
+def unicep(view: QueueView, _: Parameters) -> FloatArray:
+    """UNICEP = −wait/(log2(n)·request): favours small, short jobs that waited long. Tang et al., Cluster 2009."""
+    return scores.unicep(view.wait_s, view.jobs.requested_s, view.jobs.processors)
+
+
+def srtf(view: QueueView, _: Parameters) -> FloatArray:
+    """Shortest expected remaining time first: the expected run time less what was attained. Schrage, OR 16(3), 1968."""
+    attained_s = view.jobs.attained_s / np.maximum(view.jobs.processors, 1.0)
+    return np.maximum(view.jobs.expected_s - attained_s, 0.0)
+
+
+def las(view: QueueView, _: Parameters) -> FloatArray:
+    """Least attained service (processor-seconds) first. Nuyens & Wierman, Perf. Eval. 65, 2008; Tiresias, NSDI'19."""
+    return view.jobs.attained_s
+
+
+def priority(view: QueueView, _: Parameters) -> FloatArray:
+    """Highest priority first, first come first served inside a class."""
+    return -view.jobs.priority

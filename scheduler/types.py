@@ -1,0 +1,60 @@
+"""Array types and resource units that every part shares.
+
+Amounts of resources are whole numbers of small units (thousandths of a CPU or GPU, KiB of memory), so that adding and
+releasing them is exact: floats would drift by an ulp per job and a full node would one day refuse a job that fits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+RESOURCES = ("cpus", "memory_gib", "gpus")
+"""Resource kinds, in the order of the rows of every (R, …) array."""
+
+UNITS_PER = (1000, 1024 * 1024, 1000)
+"""Whole units in one CPU, one GiB and one GPU: milli-CPU, KiB, milli-GPU."""
+
+
+def to_units(amounts: FloatArray, resource: int, *, up: bool) -> IntArray:
+    """Amounts (CPUs, GiB, GPUs) as whole units, rounded ``up`` for demands and down for capacities.
+
+    The amount is first rounded to a millionth of a unit, so that 0.1 CPUs are 100 units and not 101.
+    """
+    exact = np.round(np.asarray(amounts, dtype=np.float64) * UNITS_PER[resource], 6)
+    return (np.ceil(exact) if up else np.floor(exact)).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceDemand:
+    """What jobs ask for.
+
+    Attributes:
+        tasks: (J,) gang size.
+        shape_idx: (J,) row into ``shapes``: jobs whose tasks ask for the same amounts share a shape.
+        shapes: (S, R) units per task.
+    """
+
+    tasks: IntArray
+    shape_idx: IntArray
+    shapes: IntArray
+
+    @classmethod
+    def from_amounts(
+        cls, *, tasks: IntArray, cpus: FloatArray, memory_gib: FloatArray, gpus: FloatArray
+    ) -> ResourceDemand:
+        """Demands from per-task amounts in CPUs, GiB and GPUs, each of shape (J,)."""
+        per_task = np.stack([to_units(a, r, up=True) for r, a in enumerate((cpus, memory_gib, gpus))], axis=1)
+        if len(per_task) == 0:
+            return cls(tasks, np.zeros(0, np.int64), np.zeros((0, len(RESOURCES)), np.int64))
+        shapes, inverse = np.unique(per_task, axis=0, return_inverse=True)
+        return cls(tasks=tasks, shape_idx=inverse.reshape(-1).astype(np.int64), shapes=shapes)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
