@@ -236,6 +236,7 @@ class Simulation:
         self._account_ends(int(on_time.sum()), now_s)
         state.absorb(now_s, self._finished, int(on_time.sum()), self._absorbed, self._absorbed)
         state.counters[at.RELEASED] = 0
+        num_arrived = self._arrived - self._absorbed
         for arrived in range(self._absorbed + 1, self._arrived + 1):
             self._decide(now_s, 0, arrived)
         for row, released in zip(finished, on_time, strict=True):
@@ -243,8 +244,45 @@ class Simulation:
             state.counters[at.RELEASED] = 1
             self._decide(now_s, 0 if released else 1, self._absorbed)
             self.num_done += int(released)
-        if not len(finished):
+        if not len(finished) and not num_arrived:
             self._decide(now_s, 0, self._absorbed)
+
+
+    # --- saving ------------------------------------------------------------------------------------------------------
+
+    COUNTS = ("num_events", "num_passes", "passes_put_off", "num_done", "_next_batch", "_absorbed", "_arrived")
+
+    def counts(self) -> dict[str, int | float | list[int]]:
+        """The engine's own numbers, for a checkpoint."""
+        own: dict[str, int | float | list[int]] = {name: getattr(self, name) for name in self.COUNTS}
+        own["now_s"] = float(self.clock.now)
+        own["next_pass_s"] = self._next_pass_s
+        own["earliest_pass_s"] = self._earliest_pass_s
+        own["finished"] = self._finished[: self._num_finished].tolist()
+        return own
+
+    def restore(self, counts: dict[str, Any], arrays: dict[str, Any]) -> None:
+        """Stand where a saved simulation of the same workload and options stood."""
+        for name in self.COUNTS:
+            setattr(self, name, counts[name])
+        self._next_pass_s = counts["next_pass_s"]
+        self._earliest_pass_s = counts["earliest_pass_s"]
+        self._num_finished = len(counts["finished"])
+        self._finished[: self._num_finished] = counts["finished"]
+        self.state.restore(arrays)
+        self.backfilled[:] = arrays["backfilled"]
+        if self.ledger is not None:
+            for name in ("usage_s", "held", "since_s"):
+                getattr(self.ledger, name)[:] = arrays[f"ledger_{name}"]
+        self.clock = EventClock(initial_time=counts["now_s"])
+        kinds = {Order.END: self._on_end, Order.ARRIVAL: self._on_arrival, Order.PASS: self._on_pass}
+        for time_s, order, value in zip(
+            arrays["pending_time"].tolist(),
+            arrays["pending_order"].tolist(),
+            arrays["pending_value"].tolist(),
+            strict=True,
+        ):
+            self.clock.at(time_s, order, kinds[Order(order)], value)
 
 
 def _batches(submit_s: FloatArray) -> tuple[list[float], list[int]]:

@@ -70,12 +70,12 @@ def f4(view: QueueView, _: Parameters) -> FloatArray:
 
 def wfp3(view: QueueView, _: Parameters) -> FloatArray:
     """WFP3 = −(wait/request)³·n: favours jobs that waited long for their length. Tang et al., Cluster 2009."""
-    return scores.wfp3(view.wait_s, view.jobs.requested_s, view.jobs.processors)
+    return scores.wfp3(view.jobs.requested_s, view.jobs.processors, view.jobs.submit_s, view.now_s)
 
 
 def unicep(view: QueueView, _: Parameters) -> FloatArray:
     """UNICEP = −wait/(log2(n)·request): favours small, short jobs that waited long. Tang et al., Cluster 2009."""
-    return scores.unicep(view.wait_s, view.jobs.requested_s, view.jobs.processors)
+    return scores.unicep(view.jobs.requested_s, view.jobs.processors, view.jobs.submit_s, view.now_s)
 
 
 def srtf(view: QueueView, _: Parameters) -> FloatArray:

@@ -1,0 +1,45 @@
+"""Whether the compiled kernels are on disk already, and compiling them on a tiny cluster when they are not."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shunter.scheduler.snapshot import JobColumns
+from shunter.scheduler.state import Capacity, ClusterState
+from shunter.scheduler.types import ResourceDemand
+
+
+def is_cached() -> bool:
+    """Whether compiled code for the present kernels lies on disk; a stale or foreign one counts as absent."""
+    from pathlib import Path
+
+    from shunter.scheduler import kernels
+
+    impl = kernels.advance._cache._impl
+    folder = Path(impl.locator.get_cache_path())
+    return any(folder.glob(f"{impl.filename_base}*.nbi"))
+
+
+def warm_up() -> None:
+    """Compile or load every kernel that a run needs, by running two jobs on one processor."""
+    zeros, ones = np.zeros(2), np.ones(2)
+    columns = JobColumns(
+        submit_s=zeros,
+        requested_s=ones,
+        expected_s=ones,
+        oracle_s=ones,
+        processors=ones,
+        priority=zeros,
+        attained_s=zeros,
+        user_idx=np.zeros(2, dtype=np.int64),
+        queue_idx=np.zeros(2, dtype=np.int64),
+    )
+    demand = ResourceDemand(np.ones(2, np.int64), np.zeros(2, np.int64), np.asarray([[1000, 0, 0]]))
+    capacity = Capacity(np.asarray([[1000], [0], [0]]), (True, False, False))
+    finished = np.zeros(2, dtype=np.int64)
+    state = ClusterState(
+        capacity=capacity, demand=demand, columns=columns, score=zeros, backfill="easy", placement="first-fit"
+    )
+    state.absorb(0.0, finished, 0, 0, 1)
+    state.run_pass(0.0)
+    state.advance(0.0, finished, 0, 1, 2)

@@ -1,0 +1,384 @@
+"""``shunter simulate``: replay a trace under one policy or several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from shunter.scheduler.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shunter.sim.engine import Simulation
+    from shunter.sim.result import Result
+    from shunter.traces.tables import ClusterSpec, Trace
+
+EXAMPLE = """
+Example:
+
+`shunter simulate SDSC-SP2-1998-4.2-cln.swf.gz --policy fcfs --policy sjf --policy wfp3 --backfill easy --out runs`
+"""
+
+
+def simulate_command(
+    trace: Annotated[str, typer.Argument(help="Trace file (any known format), or demo:hpc, demo:gpu.")],
+    policy: Annotated[
+        list[str] | None,
+        typer.Option("--policy", "-P", help="Ordering, NAME or NAME:key=value,…; several give a table. Default: fcfs."),
+    ] = None,
+    backfill: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backfill",
+            "-b",
+            help="none, easy, easy-sjbf, easy-noextra or conservative; several combine with each policy.",
+        ),
+    ] = None,
+    placement: Annotated[
+        str, typer.Option("--placement", help="first-fit, best-fit, worst-fit or packed.")
+    ] = "first-fit",
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", help="YAML file, or 128 (CPUs), 64gpus, 100x8 (nodes × GPUs). Default: the trace's."),
+    ] = None,
+    window: Annotated[str | None, typer.Option("--window", help="START:COUNT, jobs of the trace to replay.")] = None,
+    ties: Annotated[
+        str, typer.Option("--ties", help="instant (one pass an instant) or per-event (one pass an event).")
+    ] = "instant",
+    backfill_depth: Annotated[
+        int, typer.Option("--backfill-depth", help="Waiting jobs behind the head a pass looks at; 0 means all.")
+    ] = 0,
+    interval: Annotated[
+        float, typer.Option("--interval", help="Shortest time between two passes (s); 0 means at every instant.")
+    ] = 0.0,
+    clairvoyant: Annotated[
+        bool, typer.Option("--clairvoyant", help="Reservations count with actual run times.")
+    ] = False,
+    kill_at_limit: Annotated[
+        bool, typer.Option("--kill-at-limit", help="Stop jobs at their requested time.")
+    ] = False,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="Another system's semantics: rlscheduler or helios.")
+    ] = None,
+    engine: Annotated[str, typer.Option("--engine", help="simpy, or auto.")] = "auto",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the run.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for results and report.html.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Take up a replay that was interrupted with the same --out.")
+    ] = False,
+    figures: Annotated[bool, typer.Option("--figures", help="Also write PNG figures into --out.")] = False,
+    trace_format: Annotated[
+        str | None, typer.Option("--format", help="Format of the trace; see `shunter traces list`.")
+    ] = None,
+    mapping: Annotated[
+        Path | None, typer.Option("--mapping", help="YAML file that maps the columns of a CSV.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out bad rows and report them, instead of refusing the file.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Replay a trace under one or several policies and print their metrics."""
+    job = _Request(
+        policies=policy or ["fcfs"],
+        backfills=backfill or ["none"],
+        placement=placement,
+        window=parse_window(window),
+        ties=ties,
+        depth=backfill_depth,
+        interval_s=interval,
+        clairvoyant=clairvoyant,
+        seed=seed,
+        out=out,
+        resume=resume,
+        quiet=quiet,
+    )
+    if engine not in ("simpy", "auto"):
+        raise UsageError(f"unknown engine {engine!r}; known: simpy, auto")
+    if resume and out is None:
+        raise UsageError("--resume needs the --out of the interrupted replay")
+    if protocol is not None:
+        _run_protocol(protocol, trace, job, cluster=cluster, as_json=as_json)
+        return
+    job.check()
+    loaded, spec = open_trace(
+        trace, trace_format=trace_format, mapping=mapping, skip_bad=skip_bad, cluster=cluster, quiet=quiet
+    )
+    if kill_at_limit:
+        from dataclasses import replace
+
+        spec = replace(spec, kill_at_limit=True)
+    results = run_all(loaded, spec, job)
+    if out is not None:
+        save_all(results, out, figures=figures, quiet=quiet)
+    show(results, as_json=as_json)
+
+
+simulate_command.__doc__ = f"{simulate_command.__doc__}\n{EXAMPLE}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What was asked for, apart from the trace and the cluster."""
+
+    policies: list[str]
+    backfills: list[str]
+    placement: str
+    window: tuple[int, int] | None
+    ties: str
+    depth: int
+    interval_s: float
+    clairvoyant: bool
+    seed: int
+    out: Path | None
+    resume: bool
+    quiet: bool
+
+    def check(self) -> None:
+        """Refuse unknown names and an unusable output folder before anything long begins."""
+        from shunter.scheduler.decide import Settings
+        from shunter.scheduler.policies.registry import choose_ordering
+        from shunter.sim.engine import Options
+
+        for policy in self.policies:
+            for backfill in self.backfills:
+                settings = Settings(choose_ordering(policy), backfill, self.placement, self.depth)
+                Options(settings, self.ties, self.interval_s)
+        if self.out is not None:
+            check_writable(self.out)
+
+    @property
+    def runs(self) -> list[tuple[str, str]]:
+        """(policy, backfill) pairs, each once, in the order asked for."""
+        return list(dict.fromkeys((p, b) for p in self.policies for b in self.backfills))
+
+
+def parse_window(text: str | None) -> tuple[int, int] | None:
+    """``START:COUNT`` as numbers.
+
+    Raises:
+        UsageError: Not of that form.
+    """
+    if text is None:
+        return None
+    start, colon, count = text.partition(":")
+    if not (colon and start.isdigit() and count.isdigit() and int(count) > 0):
+        raise UsageError(f"window {text!r} is not of the form START:COUNT, such as 1000:256")
+    return int(start), int(count)
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure before a long run that its results can be written.
+
+    Raises:
+        OutputError: The folder cannot be made, or nothing can be written in it.
+    """
+    import os
+    import tempfile
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".shunter-", dir=folder)
+        os.close(handle)
+        Path(name).unlink()
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot write results there: {error.strerror or error}") from None
+
+
+def open_trace(
+    name: str,
+    *,
+    trace_format: str | None = None,
+    mapping: Path | None = None,
+    skip_bad: bool = False,
+    cluster: str | None = None,
+    quiet: bool = False,
+) -> tuple[Trace, ClusterSpec]:
+    """Read a trace or demo trace, and the cluster to run it on; say what was left out of the trace."""
+    from shunter.cli.console import note
+
+    spec = None
+    if cluster is not None:
+        from shunter.traces.clusters import load_cluster
+
+        spec = load_cluster(cluster)
+    if name.startswith("demo:"):
+        from shunter.traces.demo import demo_trace
+
+        loaded = demo_trace(name.removeprefix("demo:"))
+    else:
+        from shunter.traces.read import read
+
+        loaded = read(Path(name), format=trace_format, skip_bad=skip_bad, mapping=mapping)
+    if not quiet and loaded.cleaning.rows_dropped:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in loaded.cleaning.dropped.items() if count)
+        note(f"{loaded.name}: {loaded.cleaning.rows_dropped:,} of {loaded.cleaning.rows_read:,} rows left out: {reasons}")
+    return loaded, spec or loaded.cluster
+
+
+def run_all(trace: Trace, cluster: ClusterSpec, request: _Request) -> list[Result]:
+    """Replay under every policy asked for; Ctrl-C saves a checkpoint when there is a folder for it."""
+    from shunter.cli.console import note, stop_on_signals
+    from shunter.sim.replay import Interrupted, simulate
+
+    prepare_kernels(quiet=request.quiet)
+    results = []
+    with stop_on_signals() as stop:
+        for policy, backfill in request.runs:
+            checkpoint = request.out / f".{_folder_name(policy, backfill)}.checkpoint" if request.out else None
+            with progress_bar(f"{policy} {backfill}" if backfill != "none" else policy, request.quiet) as progress:
+                try:
+                    result = simulate(
+                        trace,
+                        policy=policy,
+                        backfill=backfill,
+                        placement=request.placement,
+                        cluster=cluster,
+                        window=request.window,
+                        ties=request.ties,
+                        depth=request.depth,
+                        interval_s=request.interval_s,
+                        clairvoyant=request.clairvoyant,
+                        seed=request.seed,
+                        progress=progress,
+                        should_stop=stop,
+                        checkpoint=checkpoint,
+                        resume=bool(request.resume and checkpoint and checkpoint.exists()),
+                    )
+                except Interrupted as interrupted:
+                    done = interrupted.simulation.num_done
+                    total = interrupted.simulation.workload.num_jobs
+                    how = "; the same command with --resume takes it up" if checkpoint else ""
+                    note(f"interrupted after {done:,} of {total:,} jobs of {policy}{how}")
+                    raise typer.Exit(130) from None
+            if checkpoint is not None:
+                checkpoint.unlink(missing_ok=True)
+            results.append(result)
+    return results
+
+
+def prepare_kernels(*, quiet: bool) -> None:
+    """Load the compiled decision code; on the first run after installation say that it compiles."""
+    from shunter.cli.console import note
+    from shunter.scheduler.compiled import is_cached, warm_up
+
+    if not is_cached() and not quiet:
+        note("compiling the decision kernels, once after installation (about half a minute) …")
+    warm_up()
+
+
+@contextmanager
+def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[Simulation], None] | None]:
+    """A progress line on standard error with jobs, simulated time and rate; nothing when it is no terminal."""
+    import sys
+
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("jobs · {task.fields[simulated]} simulated · {task.fields[rate]} jobs/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None, simulated="0 d", rate="–")
+
+        def update(simulation: Simulation) -> None:
+            spent_s = bar.tasks[0].elapsed or 0.0
+            first_s = float(simulation.workload.columns.submit_s[0])
+            bar.update(
+                task,
+                total=simulation.workload.num_jobs,
+                completed=simulation.num_done,
+                simulated=f"{(simulation.clock.now - first_s) / 86400:,.0f} d",
+                rate=f"{simulation.num_done / spent_s:,.0f}" if spent_s > 0 else "–",
+            )
+
+        yield update
+
+
+def _folder_name(policy: str, backfill: str) -> str:
+    name = policy if backfill == "none" else f"{policy}+{backfill}"
+    return "".join(c if c.isalnum() or c in "+-_.=," else "_" for c in name)
+
+
+def save_all(results: Sequence[Result], out: Path, *, figures: bool, quiet: bool) -> None:
+    """Write the results: into ``out`` itself for one run, into one folder each for several; the report beside them."""
+    from shunter.cli.console import note
+    from shunter.sim.report.html import write_report
+
+    several = len(results) > 1
+    for result in results:
+        result.save(out / _folder_name(result.policy, result.backfill) if several else out)
+    write_report(results, out / "report.html")
+    if figures:
+        from shunter.sim.report.figures import write_figures
+
+        write_figures(results, out / "figures")
+    if not quiet:
+        note(f"wrote {out / 'report.html'}")
+
+
+def as_document(results: Sequence[Result]) -> dict[str, Any]:
+    """The JSON document of several runs on one trace."""
+    return {
+        "trace": results[0].trace,
+        "cluster": results[0].cluster,
+        "seed": results[0].seed,
+        "runs": [
+            {
+                "policy": result.policy,
+                "backfill": result.backfill,
+                "placement": result.placement,
+                "window": list(result.window) if result.window else None,
+                "jobs": result.jobs.height,
+                "metrics": dict(result.metrics),
+                "wall_s": result.wall_s,
+                "events": result.num_events,
+                "engine": "simpy",
+                "passes": result.manifest["passes"],
+                "passes_cut_short": result.manifest["passes_cut_short"],
+                "passes_put_off": result.manifest["passes_put_off"],
+            }
+            for result in results
+        ],
+    }
+
+
+def show(results: Sequence[Result], *, as_json: bool) -> None:
+    """Print the comparison, as a table or as JSON."""
+    from shunter.cli.console import output, print_json
+
+    if as_json:
+        print_json(as_document(results))
+        return
+    from shunter.cli.tables import render_comparison_table
+
+    output().print(render_comparison_table(results))
+
+
+def _run_protocol(name: str, trace: str, request: _Request, *, cluster: str | None, as_json: bool) -> None:
+    from shunter.cli.protocol import protocol_command
+
+    protocol_command(
+        name,
+        Path(trace),
+        policies=request.policies,
+        backfills=request.backfills,
+        window=request.window,
+        cluster=cluster,
+        out=request.out,
+        as_json=as_json,
+    )

@@ -1,0 +1,287 @@
+"""``simulate``: replay a trace under one policy and return a ``Result``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shunter import __version__
+from shunter.scheduler import layout as at
+from shunter.scheduler.decide import Settings
+from shunter.scheduler.metrics import Outcome, summarise
+from shunter.scheduler.policies.registry import choose_ordering
+from shunter.sim.engine import Options, Simulation, timed_run
+from shunter.sim.result import Result
+from shunter.sim.workload import Workload, prepare
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from shunter.traces.tables import ClusterSpec, Trace
+
+Progress = Callable[[Simulation], None]
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the replay can be taken up again
+    """A replay was stopped before its end; ``checkpoint`` is the file to resume from, if one was written."""
+
+    def __init__(self, simulation: Simulation, checkpoint: Path | None) -> None:
+        super().__init__("interrupted")
+        self.simulation = simulation
+        self.checkpoint = checkpoint
+
+
+def simulate(
+    trace: Trace,
+    *,
+    policy: str = "fcfs",
+    backfill: str = "none",
+    placement: str = "first-fit",
+    cluster: ClusterSpec | None = None,
+    window: tuple[int, int] | None = None,
+    ties: str = "instant",
+    depth: int = 0,
+    interval_s: float = 0.0,
+    clairvoyant: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> Result:
+    """Replay a trace.
+
+    Args:
+        trace: The workload.
+        policy: Ordering, ``NAME`` or ``NAME:key=value,…``.
+        backfill: ``none``, ``easy``, ``easy-noextra``, ``easy-sjbf`` or ``conservative``.
+        placement: ``first-fit``, ``best-fit``, ``worst-fit`` or ``packed``.
+        cluster: What to run on; the trace's own by default.
+        window: ``(start, count)`` rows of the trace, run on an empty cluster.
+        ties: ``instant`` for one pass an instant, ``per-event`` for one an event.
+        depth: Waiting jobs behind the head that a pass looks at; 0 means all.
+        interval_s: Shortest time between passes; 0 makes one at every instant.
+        clairvoyant: Reservations count with actual run times.
+        seed: Kept in the manifest; the replay itself draws nothing.
+        progress: Called with the simulation now and then.
+        should_stop: Asked now and then whether to stop.
+        checkpoint: File to save an interrupted replay to.
+        resume: Take up the replay saved in ``checkpoint``.
+
+    Raises:
+        UsageError: An unknown name.
+        TraceError: No jobs, or a window outside the trace.
+        Interrupted: ``should_stop`` said so.
+    """
+    chosen = choose_ordering(policy)
+    settings = Settings(ordering=chosen, backfill=backfill, placement=placement, depth=depth)
+    options = Options(settings=settings, ties=ties, interval_s=interval_s)
+    spec = cluster or trace.cluster
+    shown = trace if window is None else trace.window(*window)
+    workload = prepare(shown, spec, clairvoyant=clairvoyant)
+    simulation = Simulation(workload, options)
+    manifest = _manifest(trace, spec, options, window, clairvoyant, seed)
+    spent_s = 0.0
+    if resume and checkpoint is not None:
+        from shunter.sim.checkpoint import load_checkpoint
+
+        spent_s = load_checkpoint(checkpoint, simulation, manifest)
+
+    def ask() -> bool:
+        if progress is not None:
+            progress(simulation)
+        return should_stop is not None and should_stop()
+
+    complete, wall_s = timed_run(simulation, ask)
+    if not complete:
+        if checkpoint is not None:
+            from shunter.sim.checkpoint import save_checkpoint
+
+            save_checkpoint(checkpoint, simulation, manifest, spent_s + wall_s)
+        raise Interrupted(simulation, checkpoint)
+    return _result(simulation, manifest, settings, window, seed, spent_s + wall_s)
+
+
+def _manifest(
+    trace: Trace, cluster: ClusterSpec, options: Options, window: tuple[int, int] | None, clairvoyant: bool, seed: int
+) -> dict[str, Any]:
+    """What was run: enough to run it again, and nothing that differs between equal runs."""
+    from dataclasses import asdict
+    from importlib.metadata import version
+
+    settings = options.settings
+    return {
+        "shunter": __version__,
+        "versions": {name: version(name) for name in ("numba", "numpy", "polars", "simpy")},
+        "trace": {
+            "name": trace.name,
+            "format": trace.format,
+            "sha256": trace.sha256,
+            "jobs": len(trace.jobs),
+            "start_unix_s": trace.start_unix_s,
+            "rows_read": trace.cleaning.rows_read,
+            "dropped": dict(trace.cleaning.dropped),
+            "adjusted": dict(trace.cleaning.adjusted),
+        },
+        "cluster": asdict(cluster),
+        "policy": settings.ordering.ordering.name,
+        "policy_parameters": dict(settings.ordering.parameters),
+        "backfill": settings.backfill,
+        "backfill_depth": settings.depth,
+        "placement": settings.placement,
+        "interval_s": options.interval_s,
+        "ties": options.ties,
+        "clairvoyant": clairvoyant,
+        "window": list(window) if window else None,
+        "seed": seed,
+    }
+
+
+def _result(
+    simulation: Simulation,
+    manifest: dict[str, Any],
+    settings: Settings,
+    window: tuple[int, int] | None,
+    seed: int,
+    wall_s: float,
+) -> Result:
+    workload = simulation.workload
+    start_s = simulation.state.jobs_f[at.START_S]
+    end_s = start_s + workload.run_s
+    jobs = _job_table(simulation, start_s, end_s)
+    counters = simulation.state.counters
+    manifest = manifest | {
+        "passes": simulation.num_passes,
+        "passes_cut_short": int(counters[at.CUT_SHORT]),
+        "passes_put_off": simulation.passes_put_off,
+        "expected_ends_extended": int(counters[at.EXTENDED]),
+    }
+    return Result(
+        trace=workload.trace.name,
+        cluster=workload.cluster.name,
+        policy=settings.ordering.label,
+        backfill=settings.backfill,
+        placement=settings.placement,
+        window=window,
+        seed=seed,
+        jobs=jobs,
+        timeline=_timeline(workload, start_s, end_s),
+        events=_events(workload, start_s, end_s),
+        metrics=summarise(_outcome(simulation, start_s, end_s)),
+        manifest=manifest,
+        wall_s=wall_s,
+        num_events=simulation.num_events,
+    )
+
+
+def _amounts(workload: Workload) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """CPUs and GPUs of each whole gang, shape (J,)."""
+    jobs = workload.trace.jobs
+    tasks = jobs.ints("tasks")
+    return {"cpus": tasks * jobs.floats("cpus"), "gpus": tasks * jobs.floats("gpus")}
+
+
+def _outcome(simulation: Simulation, start_s: Any, end_s: Any) -> Outcome:
+    workload = simulation.workload
+    ran = ~workload.rejected
+    available = {name: workload.cluster.total(name) or 0.0 for name in ("cpus", "gpus")}
+    return Outcome(
+        submit_s=workload.columns.submit_s[ran],
+        start_s=start_s[ran],
+        end_s=end_s[ran],
+        run_s=workload.run_s[ran],
+        used={name: amounts[ran] for name, amounts in _amounts(workload).items()},
+        available=available,
+        deadline_s=workload.trace.jobs.floats("deadline_s")[ran],
+        failed=int(workload.killed[ran].sum()),
+        rejected=int(workload.rejected.sum()),
+        backfilled=int(simulation.backfilled.sum()),
+    )
+
+
+def _job_table(simulation: Simulation, start_s: Any, end_s: Any) -> pl.DataFrame:
+    import polars as pl
+
+    workload = simulation.workload
+    frame = workload.trace.jobs.frame
+    submit_s = workload.columns.submit_s
+    state = np.where(workload.rejected, 3, np.where(workload.killed, 2, 0)).astype(np.uint32)
+    names = pl.Enum(["completed", "failed", "killed", "rejected"])
+    cluster = f"needs more than the cluster {workload.cluster.name!r} has"
+    reasons = pl.when(pl.col("state") == "rejected").then(pl.lit(cluster))
+    reasons = reasons.when(pl.col("state") == "killed").then(pl.lit("ran into its limit")).otherwise(None)
+    amounts = _amounts(workload)
+    table = pl.DataFrame(
+        {
+            "job_id": frame["job_id"],
+            "submit_s": submit_s,
+            "start_s": start_s,
+            "end_s": end_s,
+            "wait_s": start_s - submit_s,
+            "attempts": np.where(workload.rejected, 0, 1),
+            "state": pl.Series(np.asarray(names.categories)[state], dtype=names),
+            "backfilled": simulation.backfilled,
+            "duration_s": workload.run_s,
+            "requested_s": frame["requested_s"],
+            "tasks": frame["tasks"],
+            "cpus": amounts["cpus"],
+            "gpus": amounts["gpus"],
+            "user": frame["user"],
+            "group": frame["group"],
+        }
+    )
+    table = table.with_columns(reasons.alias("reason"), pl.col("start_s", "end_s", "wait_s").fill_nan(None))
+    return table.select(*table.columns[:7], "reason", *table.columns[7:-1])
+
+
+def _timeline(workload: Workload, start_s: Any, end_s: Any) -> pl.DataFrame:
+    """Queue and use as step functions; one row an instant at which one of them changed."""
+    import polars as pl
+
+    ran = ~workload.rejected
+    submit, start, end = workload.columns.submit_s[ran], start_s[ran], end_s[ran]
+    amounts = {name: values[ran] for name, values in _amounts(workload).items()}
+    zeros, ones = np.zeros(len(submit), dtype=np.int64), np.ones(len(submit), dtype=np.int64)
+    changes = pl.DataFrame(
+        {
+            "time_s": np.concatenate([submit, start, end]),
+            "queue_length": np.concatenate([ones, -ones, zeros]),
+            "running_jobs": np.concatenate([zeros, ones, -ones]),
+            **{
+                f"used_{name}": np.concatenate([np.zeros(len(submit)), values, -values])
+                for name, values in amounts.items()
+            },
+        }
+    )
+    steps = changes.group_by("time_s").sum().sort("time_s")
+    return steps.with_columns(pl.all().exclude("time_s").cum_sum()).with_columns(
+        pl.col("used_cpus", "used_gpus").round(9)
+    )
+
+
+def _events(workload: Workload, start_s: Any, end_s: Any) -> pl.DataFrame:
+    """Every event in the order in which the engine handles those of an instant: ends, arrivals, starts."""
+    import polars as pl
+
+    kinds = pl.Enum(["end", "submit", "reject", "start"])
+    num_jobs = workload.num_jobs
+    rows = np.arange(num_jobs, dtype=np.uint32)
+    ran = rows[~workload.rejected]
+    submit_kind = np.where(workload.rejected, 2, 1)
+    order = pl.DataFrame(
+        {
+            "time_s": np.concatenate([workload.columns.submit_s, start_s[ran], end_s[ran]]),
+            "kind": np.concatenate([submit_kind, np.full(len(ran), 3), np.zeros(len(ran), np.int64)]).astype(np.uint8),
+            "row": np.concatenate([rows, ran, ran]),
+        }
+    ).sort("time_s", "kind", "row")
+    return order.select(
+        "time_s",
+        pl.Series("kind", np.asarray(kinds.categories.to_list())[order["kind"].to_numpy()], dtype=kinds),
+        workload.trace.jobs.frame["job_id"].gather(order["row"]).alias("job_id"),
+    )
+
+
