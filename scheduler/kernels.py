@@ -34,16 +34,23 @@ from shunter.scheduler.layout import (
     FREE_SLOTS,
     FUTURE_SLOTS,
     KEEP_ACTIVE_SHAPES,
+    KIND,
+    KIND_HELD_S,
+    KIND_LB_S,
+    KIND_PASS,
+    KIND_SEEN,
     NEXT,
     NO_BACKFILL,
     NODE,
     NUM_ACTIVE,
+    NUM_FREED,
     NUM_OUT,
     NUM_RUNNING,
     ORDER,
     OUT,
     OUT_BACKFILLED,
     OVERRUN_GRACE_S,
+    PASS_NUMBER,
     PICK,
     PICK_S,
     PROFILE_LEN,
@@ -622,16 +629,15 @@ def profile_fits(row, k, jobs_i, need, profile_free):
 
 
 @njit(cache=True)
-def earliest_start(row, from_k, before_s, jobs_i, jobs_f, need, profile_s, profile_free, counters):
-    """Earliest begin of a step from ``from_k`` on, and before ``before_s``, with room for the job's expected run time.
+def earliest_start(row, from_k, jobs_i, jobs_f, need, profile_s, profile_free, counters):
+    """Earliest begin of a step from ``from_k`` on with room for the job's expected run time.
 
-    Steps at or after ``before_s`` are not tried as a start, but they have to be free for the job's length. Returns
-    inf when there is none; with ``before_s`` = inf there is always one, for the last step is the empty cluster.
+    There always is one: the last step is the empty cluster.
     """
     count = counters[PROFILE_LEN]
     length_s = jobs_f[EXPECTED_S, row]
     k = from_k
-    while k < count and profile_s[k] < before_s:
+    while k < count:
         if not profile_fits(row, k, jobs_i, need, profile_free):
             k += 1
             continue
@@ -646,9 +652,48 @@ def earliest_start(row, from_k, before_s, jobs_i, jobs_f, need, profile_s, profi
 
 
 @njit(cache=True)
-def reserve(row, from_k, jobs_i, jobs_f, need, profile_s, profile_free, counters):
-    """Give a waiting job the earliest reservation from step ``from_k`` on that delays nobody's."""
-    start_s = earliest_start(row, from_k, np.inf, jobs_i, jobs_f, need, profile_s, profile_free, counters)
+def kind_bound(row, jobs_i, jobs_f, counters):
+    """A time before which this job cannot start, from what was found for another job of its kind.
+
+    If job A could not be moved to before t, then neither can job B of the same kind whose reservation is later, or
+    that has none yet: room for B there would have been room for A. Room that opened since, from time f on, helps only
+    starts after f less the job's length.
+    """
+    kind = jobs_i[KIND, row]
+    if jobs_i[KIND_PASS, kind] != counters[PASS_NUMBER] or jobs_f[RESERVED_S, row] < jobs_f[KIND_HELD_S, kind]:
+        return -np.inf
+    bound_s = jobs_f[KIND_LB_S, kind]
+    for i in range(jobs_i[KIND_SEEN, kind], counters[NUM_FREED]):
+        bound_s = min(bound_s, jobs_f[PICK_S, i] - jobs_f[EXPECTED_S, row])
+    return bound_s
+
+
+@njit(cache=True)
+def note_bound(row, held_s, jobs_i, jobs_f, counters):
+    """Remember for the job's kind that nothing before its present reservation was to be had."""
+    kind = jobs_i[KIND, row]
+    jobs_i[KIND_PASS, kind] = counters[PASS_NUMBER]
+    jobs_i[KIND_SEEN, kind] = counters[NUM_FREED]
+    jobs_f[KIND_LB_S, kind] = jobs_f[RESERVED_S, row]
+    jobs_f[KIND_HELD_S, kind] = held_s
+
+
+@njit(cache=True)
+def note_freed(from_s, jobs_f, counters):
+    """Remember that capacity was freed from a time on, so that bounds found before no longer hold behind it."""
+    jobs_f[PICK_S, counters[NUM_FREED]] = from_s
+    counters[NUM_FREED] += 1
+
+
+@njit(cache=True)
+def reserve(row, from_s, jobs_i, jobs_f, need, profile_s, profile_free, counters):
+    """Give a waiting job the earliest reservation from ``from_s`` on that delays nobody's."""
+    jobs_f[RESERVED_S, row] = np.nan
+    from_k = 0
+    bound_s = max(from_s, kind_bound(row, jobs_i, jobs_f, counters))
+    if bound_s > profile_s[0]:
+        from_k = np.searchsorted(profile_s[: counters[PROFILE_LEN]], bound_s, side="left")
+    start_s = earliest_start(row, from_k, jobs_i, jobs_f, need, profile_s, profile_free, counters)
     jobs_f[RESERVED_S, row] = start_s
     profile_change(
         row, -1, start_s, start_s + jobs_f[EXPECTED_S, row], jobs_i, need, profile_s, profile_free, counters
@@ -656,46 +701,52 @@ def reserve(row, from_k, jobs_i, jobs_f, need, profile_s, profile_free, counters
 
 
 @njit(cache=True)
-def refresh_peak(counters, profile_free, profile_peak):
-    """Running maxima of the free capacity: column k of ``profile_peak`` is the most that is free in steps 0..k."""
-    for r in range(profile_free.shape[0]):
-        most = profile_free[r, 0]
-        for k in range(counters[PROFILE_LEN]):
-            most = max(most, profile_free[r, k])
-            profile_peak[r, k] = most
+def earlier_start(row, lower_s, jobs_i, jobs_f, need, profile_s, profile_free, counters):
+    """Earliest start from ``lower_s`` on, and before the job's reservation, that delays nobody; inf without one.
+
+    The job's own reservation is still in the profile: the steps that it covers are not looked at, for there the job
+    would take its own place.
+    """
+    count = counters[PROFILE_LEN]
+    held_s = jobs_f[RESERVED_S, row]
+    length_s = jobs_f[EXPECTED_S, row]
+    k = np.searchsorted(profile_s[:count], lower_s, side="left")
+    while k < count and profile_s[k] < held_s:
+        if not profile_fits(row, k, jobs_i, need, profile_free):
+            k += 1
+            continue
+        start_s = profile_s[k]
+        until_s = min(start_s + length_s, held_s)
+        j = k + 1
+        while j < count and profile_s[j] < until_s and profile_fits(row, j, jobs_i, need, profile_free):
+            j += 1
+        if j == count or profile_s[j] >= until_s:
+            return start_s
+        k = j + 1
+    return np.inf
 
 
 @njit(cache=True)
-def may_gain(row, held_s, jobs_i, need, profile_s, profile_peak, counters):
-    """Whether some step before the reservation may have room for the job; its own reservation weighs on none of them."""
-    k = np.searchsorted(profile_s[: counters[PROFILE_LEN]], held_s, side="left") - 1
-    if k < 0:
-        return False
-    s = jobs_i[SHAPE, row]
-    for r in range(need.shape[0]):
-        if jobs_i[TASKS, row] * need[r, s] > profile_peak[r, k]:
-            return False
-    return True
-
-
-@njit(cache=True)
-def compress(now_s, jobs_i, jobs_f, need, profile_s, profile_free, profile_peak, counters):
+def compress(now_s, jobs_i, jobs_f, need, profile_s, profile_free, counters):
     """Move every reservation, in queue order, to the earliest time that delays nobody (never later than it was)."""
-    refresh_peak(counters, profile_free, profile_peak)
+    counters[PASS_NUMBER] += 1
+    counters[NUM_FREED] = 0
     for position in range(counters[QUEUE_LO], counters[QUEUE_HI]):
         row = jobs_i[QUEUE, position]
         held_s = jobs_f[RESERVED_S, row]
         if not held_s > now_s:  # due, or new and without a reservation (NaN)
             continue
-        if not may_gain(row, held_s, jobs_i, need, profile_s, profile_peak, counters):
+        bound_s = kind_bound(row, jobs_i, jobs_f, counters)
+        if bound_s >= held_s:
             continue
-        length_s = jobs_f[EXPECTED_S, row]
-        profile_change(row, 1, held_s, held_s + length_s, jobs_i, need, profile_s, profile_free, counters)
-        start_s = min(earliest_start(row, 0, held_s, jobs_i, jobs_f, need, profile_s, profile_free, counters), held_s)
-        jobs_f[RESERVED_S, row] = start_s
-        profile_change(row, -1, start_s, start_s + length_s, jobs_i, need, profile_s, profile_free, counters)
+        start_s = earlier_start(row, bound_s, jobs_i, jobs_f, need, profile_s, profile_free, counters)
         if start_s < held_s:
-            refresh_peak(counters, profile_free, profile_peak)
+            length_s = jobs_f[EXPECTED_S, row]
+            profile_change(row, 1, held_s, held_s + length_s, jobs_i, need, profile_s, profile_free, counters)
+            profile_change(row, -1, start_s, start_s + length_s, jobs_i, need, profile_s, profile_free, counters)
+            jobs_f[RESERVED_S, row] = start_s
+            note_freed(max(held_s, start_s + length_s), jobs_f, counters)
+        note_bound(row, held_s, jobs_i, jobs_f, counters)
 
 
 @njit(cache=True)
@@ -749,8 +800,12 @@ def profile_from_promises(now_s, jobs_i, jobs_f, counters, node_free, need, prof
 def rebuild_profile(now_s, jobs_i, jobs_f, node_free, need, profile_s, profile_free, counters):
     """Make the profile anew and reserve for every waiting job again, in queue order."""
     profile_from_running(now_s, jobs_i, jobs_f, counters, node_free, need, profile_s, profile_free)
+    counters[PASS_NUMBER] += 1
+    counters[NUM_FREED] = 0
     for position in range(counters[QUEUE_LO], counters[QUEUE_HI]):
-        reserve(jobs_i[QUEUE, position], 0, jobs_i, jobs_f, need, profile_s, profile_free, counters)
+        row = jobs_i[QUEUE, position]
+        reserve(row, now_s, jobs_i, jobs_f, need, profile_s, profile_free, counters)
+        note_bound(row, -np.inf, jobs_i, jobs_f, counters)
 
 
 @njit(cache=True)
@@ -759,13 +814,15 @@ def put_off(row, now_s, jobs_i, jobs_f, need, profile_s, profile_free, counters)
     held_s = jobs_f[RESERVED_S, row]
     until_s = held_s + jobs_f[EXPECTED_S, row]
     profile_change(row, 1, max(held_s, now_s), until_s, jobs_i, need, profile_s, profile_free, counters)
-    from_k = profile_split(jobs_f[RUN_END_S, 0], profile_s, profile_free, counters)
-    reserve(row, from_k, jobs_i, jobs_f, need, profile_s, profile_free, counters)
+    note_freed(max(held_s, now_s), jobs_f, counters)
+    next_s = jobs_f[RUN_END_S, 0]
+    profile_split(next_s, profile_s, profile_free, counters)
+    reserve(row, next_s, jobs_i, jobs_f, need, profile_s, profile_free, counters)
 
 
 @njit(cache=True)
 def pass_conservative(
-    now_s, strategy, profile_s, profile_free, profile_peak,
+    now_s, strategy, profile_s, profile_free,
     jobs_i, jobs_f, counters, node_free, need, slots, shapes, alloc, node_i,
 ):  # fmt: skip
     """Conservative backfilling: every waiting job holds a reservation, and nobody's is ever made later by another job.
@@ -777,10 +834,12 @@ def pass_conservative(
     """
     profile_trim(now_s, profile_s, profile_free, counters)
     if counters[RELEASED] == 1:
-        compress(now_s, jobs_i, jobs_f, need, profile_s, profile_free, profile_peak, counters)
+        compress(now_s, jobs_i, jobs_f, need, profile_s, profile_free, counters)
     for position in range(counters[QUEUE_LO], counters[QUEUE_HI]):
-        if np.isnan(jobs_f[RESERVED_S, jobs_i[QUEUE, position]]):
-            reserve(jobs_i[QUEUE, position], 0, jobs_i, jobs_f, need, profile_s, profile_free, counters)
+        row = jobs_i[QUEUE, position]
+        if np.isnan(jobs_f[RESERVED_S, row]):
+            reserve(row, now_s, jobs_i, jobs_f, need, profile_s, profile_free, counters)
+            note_bound(row, -np.inf, jobs_i, jobs_f, counters)
     again = True
     next_s = np.inf
     while again:
@@ -840,7 +899,7 @@ def absorb(
 
 @njit(cache=True)
 def run_pass(
-    now_s, mode, strategy, depth, spare, profile_s, profile_free, profile_peak,
+    now_s, mode, strategy, depth, spare, profile_s, profile_free,
     jobs_i, jobs_f, counters, node_free, need, slots, shapes, alloc, node_i,
 ):  # fmt: skip
     """One scheduling pass in place; started jobs stand in OUT[:NUM_OUT]. Returns when the next pass is due, or inf."""
@@ -850,7 +909,7 @@ def run_pass(
         start_heads(now_s, strategy, jobs_i, jobs_f, counters, node_free, need, slots, shapes, alloc, node_i)
     elif mode == CONSERVATIVE:
         next_s = pass_conservative(
-            now_s, strategy, profile_s, profile_free, profile_peak,
+            now_s, strategy, profile_s, profile_free,
             jobs_i, jobs_f, counters, node_free, need, slots, shapes, alloc, node_i,
         )  # fmt: skip
     else:
@@ -864,7 +923,7 @@ def run_pass(
 
 @njit(cache=True)
 def advance(
-    now_s, finished, num_finished, arrived_lo, arrived_hi, mode, strategy, depth, spare, profile_s, profile_free, profile_peak,
+    now_s, finished, num_finished, arrived_lo, arrived_hi, mode, strategy, depth, spare, profile_s, profile_free,
     jobs_i, jobs_f, counters, node_free, need, slots, shapes, alloc, node_i,
 ):  # fmt: skip
     """``absorb`` and ``run_pass`` in one call, for orderings whose score does not change while a job waits."""
@@ -873,6 +932,6 @@ def advance(
         jobs_i, jobs_f, counters, node_free, need, slots, shapes, alloc,
     )  # fmt: skip
     return run_pass(
-        now_s, mode, strategy, depth, spare, profile_s, profile_free, profile_peak,
+        now_s, mode, strategy, depth, spare, profile_s, profile_free,
         jobs_i, jobs_f, counters, node_free, need, slots, shapes, alloc, node_i,
     )  # fmt: skip

@@ -17,7 +17,10 @@ RUN = 4  # running jobs by expected end, entries 0..NUM_RUNNING
 OUT = 5  # jobs started by the last pass, entries 0..NUM_OUT
 OUT_BACKFILLED = 6  # 1 where that start overtook a job that still waits
 PICK = 7  # scratch
-NUM_JOB_INTS = 8
+KIND = 8  # jobs with equal tasks, shape and expected run time are of one kind (conservative)
+KIND_PASS = 9  # by kind: value of PASS_NUMBER that the kind's other entries belong to
+KIND_SEEN = 10  # by kind: entries of the list of freed times that have been taken into account
+NUM_JOB_INTS = 11
 
 # jobs_f (NUM_JOB_FLOATS, J) float64
 SUBMIT_S = 0
@@ -27,8 +30,10 @@ START_S = 3  # start of the current attempt; NaN while it does not run
 END_S = 4  # expected end of the running job
 RUN_END_S = 5  # expected ends in the order of RUN, never decreasing
 RESERVED_S = 6  # promised start (conservative); NaN while there is none
-PICK_S = 7  # scratch
-NUM_JOB_FLOATS = 8
+PICK_S = 7  # scratch; during compression the list of times from which on capacity was freed
+KIND_LB_S = 8  # by kind: no job of this kind can be moved to before this time
+KIND_HELD_S = 9  # by kind: reservation that the bound was worked out with
+NUM_JOB_FLOATS = 10
 
 # counters (NUM_COUNTERS,) int64
 QUEUE_LO = 0
@@ -42,7 +47,9 @@ RELEASED = 7  # 1 when capacity was freed since the last pass
 CUT_SHORT = 8  # passes that the depth limit ended early
 BLOCKED = 9  # 1 when the head does not fit and only freed capacity can change that
 EXTENDED = 10  # expected ends that were put off because their job overran (conservative)
-NUM_COUNTERS = 11
+PASS_NUMBER = 11  # how often reservations were worked out anew, because capacity was freed
+NUM_FREED = 12  # entries of the list of times from which on capacity was freed since that pass began
+NUM_COUNTERS = 13
 
 # shapes (NUM_SHAPE_ROWS, S) int64
 FREE_SLOTS = 0  # tasks of this shape that fit now, over all nodes

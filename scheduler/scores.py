@@ -23,9 +23,10 @@ SMALLEST_ARGUMENT = 0.1
 
 def f1(requested_s: FloatArray, processors: FloatArray, submit_s: FloatArray) -> FloatArray:
     """``log10(r)·n + 870·log10(s)``; an ``r`` or ``s`` that is not positive counts as 0.1."""
-    requested = np.where(requested_s > 0, requested_s, SMALLEST_ARGUMENT)
-    submit = np.where(submit_s > 0, submit_s, SMALLEST_ARGUMENT)
-    return np.log10(requested) * processors + 870 * np.log10(submit)
+    requested: FloatArray = np.where(requested_s > 0, requested_s, SMALLEST_ARGUMENT)
+    submit: FloatArray = np.where(submit_s > 0, submit_s, SMALLEST_ARGUMENT)
+    score: FloatArray = np.log10(requested) * processors + 870 * np.log10(submit)
+    return score
 
 
 def f2(requested_s: FloatArray, processors: FloatArray, submit_s: FloatArray) -> FloatArray:

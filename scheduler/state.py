@@ -119,6 +119,9 @@ class ClusterState:
         self.jobs_f[at.SUBMIT_S] = columns.submit_s
         self.jobs_f[at.EXPECTED_S] = columns.expected_s
         self.jobs_f[at.SCORE] = 0.0 if score is None else score
+        if mode == at.CONSERVATIVE and num_jobs:
+            alike = np.stack([demand.tasks.astype(np.float64), demand.shape_idx.astype(np.float64), columns.expected_s])
+            self.jobs_i[at.KIND] = np.unique(alike, axis=1, return_inverse=True)[1].reshape(-1)
         self.counters = np.zeros(at.NUM_COUNTERS, dtype=np.int64)
         self.node_free = np.ascontiguousarray(capacity.units[tracked])
         self.need = np.ascontiguousarray(demand.shapes[:, tracked].T)
@@ -132,7 +135,6 @@ class ClusterState:
         steps = 2 * num_jobs + 8 if mode == at.CONSERVATIVE else 1
         self.profile_s = np.zeros(steps)
         self.profile_free = np.zeros((len(tracked), steps), dtype=np.int64)
-        self.profile_peak = np.zeros_like(self.profile_free)
         self.profile_free[:, 0] = self.node_free.sum(axis=1)
         self.counters[at.PROFILE_LEN] = 1
 
@@ -141,8 +143,7 @@ class ClusterState:
         )  # fmt: skip
         self._absorb_tail = (mode, self.profile_s, self.profile_free, *state)
         self._pass_tail = (
-            mode, strategy, depth, self.spare, self.profile_s, self.profile_free, self.profile_peak, *state,
-            self.node_i,
+            mode, strategy, depth, self.spare, self.profile_s, self.profile_free, *state, self.node_i,
         )  # fmt: skip
         self.started = self.jobs_i[at.OUT]
         self.backfilled = self.jobs_i[at.OUT_BACKFILLED]
