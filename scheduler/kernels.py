@@ -701,22 +701,21 @@ def reserve(row, from_s, jobs_i, jobs_f, need, profile_s, profile_free, counters
 
 
 @njit(cache=True)
-def earlier_start(row, lower_s, jobs_i, jobs_f, need, profile_s, profile_free, counters):
-    """Earliest start from ``lower_s`` on, and before the job's reservation, that delays nobody; inf without one.
+def earlier_start(row, lower_s, place_s, jobs_i, jobs_f, need, profile_s, profile_free, counters):
+    """Earliest start from ``lower_s`` on, and before ``place_s``, that delays nobody; inf without one.
 
-    The job's own reservation is still in the profile: the steps that it covers are not looked at, for there the job
-    would take its own place.
+    ``place_s`` begins a place that the job can have but that the profile shows as taken: its own reservation, or one
+    that a job of the same kind has just left. The steps that it covers are not looked at.
     """
     count = counters[PROFILE_LEN]
-    held_s = jobs_f[RESERVED_S, row]
     length_s = jobs_f[EXPECTED_S, row]
     k = np.searchsorted(profile_s[:count], lower_s, side="left")
-    while k < count and profile_s[k] < held_s:
+    while k < count and profile_s[k] < place_s:
         if not profile_fits(row, k, jobs_i, need, profile_free):
             k += 1
             continue
         start_s = profile_s[k]
-        until_s = min(start_s + length_s, held_s)
+        until_s = min(start_s + length_s, place_s)
         j = k + 1
         while j < count and profile_s[j] < until_s and profile_fits(row, j, jobs_i, need, profile_free):
             j += 1
@@ -727,26 +726,61 @@ def earlier_start(row, lower_s, jobs_i, jobs_f, need, profile_s, profile_free, c
 
 
 @njit(cache=True)
+def vacate(row, from_s, jobs_i, jobs_f, need, profile_s, profile_free, counters):
+    """Free the place of this job's kind that begins at ``from_s``."""
+    until_s = from_s + jobs_f[EXPECTED_S, row]
+    profile_change(row, 1, from_s, until_s, jobs_i, need, profile_s, profile_free, counters)
+    note_freed(from_s, jobs_f, counters)
+
+
+@njit(cache=True)
 def compress(now_s, jobs_i, jobs_f, need, profile_s, profile_free, counters):
-    """Move every reservation, in queue order, to the earliest time that delays nobody (never later than it was)."""
+    """Move every reservation, in queue order, to the earliest time that delays nobody (never later than it was).
+
+    When a job moves, jobs of the same kind behind it often move up one place each. So the place that a job leaves is
+    first kept open (``left_s``, of the kind of job ``left``) without touching the profile: a job of that kind takes it
+    as it is, and only before another kind is looked at is it given back to the profile.
+    """
     counters[PASS_NUMBER] += 1
     counters[NUM_FREED] = 0
+    left = np.int64(-1)
+    left_s = np.inf
     for position in range(counters[QUEUE_LO], counters[QUEUE_HI]):
         row = jobs_i[QUEUE, position]
         held_s = jobs_f[RESERVED_S, row]
         if not held_s > now_s:  # due, or new and without a reservation (NaN)
             continue
+        length_s = jobs_f[EXPECTED_S, row]
+        same_kind = left >= 0 and jobs_i[KIND, left] == jobs_i[KIND, row]
         bound_s = kind_bound(row, jobs_i, jobs_f, counters)
+        if left >= 0 and not same_kind:
+            bound_s = min(bound_s, left_s - length_s)
         if bound_s >= held_s:
             continue
-        start_s = earlier_start(row, bound_s, jobs_i, jobs_f, need, profile_s, profile_free, counters)
+        if left >= 0 and not same_kind:
+            vacate(left, left_s, jobs_i, jobs_f, need, profile_s, profile_free, counters)
+            left = np.int64(-1)
+        place_s = min(held_s, left_s) if left >= 0 else held_s
+        start_s = earlier_start(row, bound_s, place_s, jobs_i, jobs_f, need, profile_s, profile_free, counters)
+        if start_s < place_s:
+            if left >= 0:
+                vacate(left, left_s, jobs_i, jobs_f, need, profile_s, profile_free, counters)
+                left = np.int64(-1)
+            until_s = start_s + length_s
+            profile_change(row, -1, start_s, until_s, jobs_i, need, profile_s, profile_free, counters)
+        else:
+            start_s = place_s  # the open place, or none better than its own
         if start_s < held_s:
-            length_s = jobs_f[EXPECTED_S, row]
-            profile_change(row, 1, held_s, held_s + length_s, jobs_i, need, profile_s, profile_free, counters)
-            profile_change(row, -1, start_s, start_s + length_s, jobs_i, need, profile_s, profile_free, counters)
             jobs_f[RESERVED_S, row] = start_s
-            note_freed(max(held_s, start_s + length_s), jobs_f, counters)
+            if start_s + length_s <= held_s:
+                left = row
+                left_s = held_s
+            else:  # old and new place overlap: what is left is no whole place
+                vacate(row, held_s, jobs_i, jobs_f, need, profile_s, profile_free, counters)
+                left = np.int64(-1)
         note_bound(row, held_s, jobs_i, jobs_f, counters)
+    if left >= 0:
+        vacate(left, left_s, jobs_i, jobs_f, need, profile_s, profile_free, counters)
 
 
 @njit(cache=True)

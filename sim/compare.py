@@ -325,7 +325,7 @@ def expanded_quantiles(num_windows: int) -> tuple[float, float]:
 
     A plain percentile interval of K values is too narrow by ``sqrt((K − 1) / K)`` and by the step from Student's t to
     the normal distribution; the expanded one takes ``Φ(−sqrt(K / (K − 1)) t)`` instead of 2.5 %. Student's quantile
-    is Fisher and Cornish's expansion (1960), off by less than 0.005 from four degrees of freedom on.
+    is Fisher and Cornish's expansion (1960), off by less than 0.01 from four degrees of freedom on.
     """
     normal = NormalDist()
     z, nu = normal.inv_cdf((1 + LEVEL) / 2), num_windows - 1

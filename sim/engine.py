@@ -247,7 +247,6 @@ class Simulation:
         if not len(finished) and not num_arrived:
             self._decide(now_s, 0, self._absorbed)
 
-
     # --- saving ------------------------------------------------------------------------------------------------------
 
     COUNTS = ("num_events", "num_passes", "passes_put_off", "num_done", "_next_batch", "_absorbed", "_arrived")

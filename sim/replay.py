@@ -283,5 +283,3 @@ def _events(workload: Workload, start_s: Any, end_s: Any) -> pl.DataFrame:
         pl.Series("kind", np.asarray(kinds.categories.to_list())[order["kind"].to_numpy()], dtype=kinds),
         workload.trace.jobs.frame["job_id"].gather(order["row"]).alias("job_id"),
     )
-
-

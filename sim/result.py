@@ -254,7 +254,8 @@ def foreign_entry(folder: Path) -> Path | None:
         if entry.is_symlink():
             return entry
         if not entry.is_dir():
-            if entry.name not in (*RUN_FILES, *REPORT_FILES):
+            is_checkpoint = entry.name.startswith(".") and entry.suffix == ".checkpoint"
+            if entry.name not in (*RUN_FILES, *REPORT_FILES) and not is_checkpoint:
                 return entry
         elif entry.name == FIGURES_FOLDER:
             strange = [e for e in sorted(entry.iterdir()) if e.is_dir() or e.suffix not in (".png", ".pdf")]
@@ -328,7 +329,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UsageError: The file is not readable or holds no JSON object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_text("utf-8"))
     except json.JSONDecodeError as error:
         raise UsageError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
     except UnicodeDecodeError as error:

@@ -261,13 +261,28 @@ def job_frame(columns: Mapping[str, Any]) -> pl.DataFrame:
     series: list[pl.Series] = []
     for name, dtype in schema.items():
         if name in columns:
-            column = pl.Series(name, columns[name]).cast(dtype)
+            column = _as_column(name, columns[name], dtype)
             if name in DEFAULTS and column.null_count():
                 column = column.fill_null(DEFAULTS[name])
         else:
             column = pl.Series(name, [DEFAULTS.get(name)], dtype=dtype).new_from_index(0, height)
         series.append(column)
     return pl.DataFrame(series)
+
+
+def _as_column(name: str, values: Any, dtype: pl.DataType) -> pl.Series:
+    """Values as a column of ``dtype``; a list may mix whole numbers and fractions.
+
+    Raises:
+        TraceError: A value cannot be expressed in ``dtype``.
+    """
+    import polars as pl
+
+    try:
+        return pl.Series(name, values, strict=False).cast(dtype)
+    except (pl.exceptions.PolarsError, TypeError, OverflowError) as problem:
+        reason = str(problem).split("\n", 1)[0]
+        raise TraceError(f"job column {name!r}: expected values of type {dtype}: {reason}") from None
 
 
 def in_submit_order(frame: pl.DataFrame) -> pl.DataFrame:

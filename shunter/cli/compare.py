@@ -34,13 +34,14 @@ def compare_command(
     from rich.markup import escape
 
     from shunter.cli.tables import render_difference_table, render_window_table
+    from shunter.sim.report.series import counted
 
     console = Console(highlight=False)
-    console.print(render_difference_table(comparison))
-    console.print(render_window_table(comparison))
     for measure in MEASURES:
         console.print(
             escape(comparison.statement(measure.name)) + ".", style="bold" if measure.name == "wait_s" else ""
         )
+    console.print(render_difference_table(comparison))
+    console.print(render_window_table(comparison))
     if comparison.num_left_out:
-        console.print(f"{comparison.num_left_out} jobs that did not start in both runs are left out.")
+        console.print(f"{counted(comparison.num_left_out, 'job')} left out: not started in both runs.")

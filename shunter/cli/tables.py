@@ -29,8 +29,10 @@ PADDING = 3
 """Columns of the terminal between two cells: a space on either side and the line."""
 
 
-def render_comparison_table(results: Sequence[Result], *, width: int = 100) -> Table:
-    """Runs × metrics, best value of each column in bold green; as many columns as fit into ``width`` characters."""
+def render_comparison_table(results: Sequence[Result], *, width: int | None = None) -> Table:
+    """Runs × metrics, best value of each column in bold green; as many columns as fit ``width`` or the terminal."""
+    from rich import box
+    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
@@ -40,10 +42,12 @@ def render_comparison_table(results: Sequence[Result], *, width: int = 100) -> T
 
     labels = unique_labels(results)
     label_width = min(MAX_LABEL_WIDTH, max(MIN_LABEL_WIDTH, *map(len, labels)))
-    table = Table(title=f"{escape(results[0].trace)}, {results[0].jobs.height} jobs", title_style="bold")
+    table = Table(
+        title=f"{escape(results[0].trace)}, {results[0].jobs.height} jobs", title_style="bold", box=box.SIMPLE_HEAD
+    )
     table.add_column("Policy", max_width=label_width, no_wrap=True)
     cells: list[list[Text]] = []
-    left = width - label_width - PADDING - 1
+    left = (width or Console().width) - label_width - PADDING - 1
     for name, heading in METRIC_COLUMNS:
         values = [r.metrics.get(name) for r in results]
         if not any(v is not None and (v or name != "jobs_rejected") for v in values):
@@ -54,7 +58,7 @@ def render_comparison_table(results: Sequence[Result], *, width: int = 100) -> T
         if needed > left:
             break
         left -= needed
-        table.add_column(heading, justify="right")
+        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True, vertical="bottom")
         cells.append(column)
     for i, label in enumerate(labels):
         table.add_row(Text(label), *(column[i] for column in cells))
@@ -63,42 +67,46 @@ def render_comparison_table(results: Sequence[Result], *, width: int = 100) -> T
 
 def render_difference_table(comparison: Comparison) -> Table:
     """Mean of each measure under both runs, their difference with its interval, and who gains."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from shunter.sim.compare import MEASURES, readable
 
-    table = Table(title=f"{comparison.num_jobs} jobs paired", title_style="bold")
+    table = Table(title=f"{comparison.num_jobs} jobs paired", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("Mean")
     for label in (comparison.a, comparison.b):
-        table.add_column(Text(label), justify="right")
-    for heading in ("Difference", "95 % interval", "Better / equal / worse"):
-        table.add_column(heading, justify="right")
+        table.add_column(Text(label), justify="right", no_wrap=len(label) < 16)
+    for heading in ("Difference", "95 % interval", "Jobs better /\nequal / worse"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for measure in MEASURES:
         found = comparison.difference(measure.name)
         interval = "too few jobs"
         if found.interval is not None:
-            interval = " to ".join(readable(v, measure.unit, signed=True) for v in found.interval)
+            interval = " … ".join(readable(v, measure.unit, signed=True) for v in found.interval)
         table.add_row(
             measure.label,
             readable(found.mean_a, measure.unit),
             readable(found.mean_b, measure.unit),
             Text(readable(found.difference, measure.unit, signed=True), style=verdict_style(found)),
             interval,
-            " / ".join(f"{100 * share:.0f} %" for share in (found.better, found.equal, found.worse)),
+            " / ".join(f"{100 * share:.0f}" for share in (found.better, found.equal, found.worse)) + " %",
         )
     return table
 
 
 def render_window_table(comparison: Comparison, measure: str = "wait_s") -> Table:
     """One row a window of consecutive jobs: mean under both runs and the difference."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from shunter.sim.compare import MEASURES, readable
 
     words = {m.name: m for m in MEASURES}[measure]
-    table = Table(title=f"Mean {words.label} in {comparison.windows.height} windows", title_style="bold")
+    table = Table(
+        title=f"Mean {words.label} in {comparison.windows.height} windows", title_style="bold", box=box.SIMPLE_HEAD
+    )
     table.add_column("Window", justify="right")
     table.add_column("Jobs", justify="right")
     table.add_column("First submit", justify="right")

@@ -1,0 +1,204 @@
+"""A shared GPU cluster for training jobs: virtual clusters, users, gangs, heavy-tailed run times.
+
+The shape follows the published analyses of Philly (Jeon et al., "Analysis of large-scale multi-tenant GPU clusters
+for DNN training workloads", USENIX ATC 2019) and Helios (Hu et al., "Characterization and prediction of deep learning
+workloads in large-scale GPU datacenters", SC 2021): most jobs use one GPU, sizes are powers of two, few large gangs
+carry most of the GPU time, run times are a wide mixture from debugging minutes to training days that grows with the
+gang, users come in sessions, and arrivals follow the working day and week. The numbers are round ones of that order,
+not a fit; ``fit`` learns a given trace.
+
+Second 0 is midnight between Sunday and Monday.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from shunter.scheduler.errors import UsageError
+from shunter.scheduler.types import FloatArray, IntArray
+from shunter.traces.generate.estimates import ESTIMATE_PARAMETERS, requested_times
+from shunter.traces.generate.numerics import draw, follow, zipf_shares
+from shunter.traces.generate.params import Parameter, Values, stream
+from shunter.traces.tables import ClusterSpec, NodeGroup, Trace, make_jobs
+
+HOUR_S = 3600.0
+WEEK_HOURS = 168
+SIZES = np.array([1, 2, 4, 8, 16, 32], dtype=np.int64)
+SIZE_SHARES = np.array([0.60, 0.13, 0.11, 0.11, 0.035, 0.015])
+PHASES = (
+    # share of jobs at 1 GPU, change per doubling of the gang, median (s), sigma of the log
+    ("debug", 0.45, -0.040, 150.0, 1.3),
+    ("trial", 0.35, 0.000, 2700.0, 1.1),
+    ("train", 0.20, 0.040, 28800.0, 1.0),
+)
+CPUS_PER_GPU = np.array([4.0, 6.0, 8.0, 12.0])
+CPU_SHARES = np.array([0.2, 0.3, 0.4, 0.1])
+MEMORY_PER_GPU_GIB = np.array([16.0, 32.0, 48.0, 96.0])
+MEMORY_SHARES = np.array([0.2, 0.4, 0.3, 0.1])
+SESSION_RETURN = 0.55
+"""Probability that a job comes from the user of one of the last few jobs, and then resembles that job."""
+SESSION_DEPTH = 6
+SAME_SIZE = 0.8
+SAME_PHASE = 0.8
+
+GPU_PARAMETERS = (
+    Parameter("nodes", 16.0, "nodes", "number of nodes", low=1, whole=True),
+    Parameter("gpus_per_node", 8.0, "GPUs", "GPUs a node", low=1, whole=True),
+    Parameter("cpus_per_node", 96.0, "CPUs", "CPU cores a node", low=1),
+    Parameter("memory_per_node", 768.0, "GiB", "memory a node", low=1),
+    Parameter("gpu_type", "A100", "-", "GPU type of all nodes", text=True),
+    Parameter("load", 0.85, "-", "offered load of the GPUs", low=0.001),
+    Parameter("max_run", 168.0, "h", "longest run time; longer ones are cut", low=0.01),
+    Parameter("groups", 5.0, "-", "number of virtual clusters (shares 1/rank)", low=1, whole=True),
+    Parameter("users", 60.0, "-", "number of users (Zipf), dealt over the virtual clusters", low=1, whole=True),
+    Parameter("user_zipf", 1.1, "-", "exponent of the users' Zipf shares", low=0),
+    Parameter(
+        "burstiness",
+        0.6,
+        "-",
+        "Weibull shape of the gaps on the cycle's clock; 1 is Poisson, less is burstier",
+        low=0.1,
+        high=10,
+    ),
+    *[replace(p, default="tsafrir") if p.name == "estimates" else p for p in ESTIMATE_PARAMETERS],
+)
+
+
+def gpu_cluster(jobs: int, seed: int, values: Values) -> Trace:
+    """A trace of the model; see the module's text and ``GPU_PARAMETERS``.
+
+    Raises:
+        UsageError: The nodes have fewer CPUs or less memory per GPU than every job of the model needs.
+    """
+    per_node, nodes = int(values.number("gpus_per_node")), int(values.number("nodes"))
+    parent = sessions(jobs, stream(seed, "gpu:sessions"))
+    user = session_users(parent, values, stream(seed, "gpu:users"))
+    gpus = sizes(parent, nodes * per_node, stream(seed, "gpu:size"))
+    duration = runtimes(gpus, parent, values.number("max_run") * HOUR_S, stream(seed, "gpu:run"))
+    submit = arrivals(jobs, float((gpus * duration).sum()), values, stream(seed, "gpu:arrive"))
+    tasks, gpus_per_task = gang(gpus, per_node)
+    cpus, memory = host_needs(user, gpus_per_task, values, stream(seed, "gpu:host"))
+    group_shares = zipf_shares(int(values.number("groups")), 1.0)
+    group_of_user = draw(stream(seed, "gpu:groups"), group_shares, int(values.number("users")))
+    columns: dict[str, object] = {
+        "job_id": np.arange(1, jobs + 1),
+        "submit_s": submit,
+        "duration_s": duration,
+        "tasks": tasks,
+        "gpus": gpus_per_task,
+        "cpus": cpus,
+        "memory_gib": memory,
+        "user": np.array([f"u{i + 1}" for i in range(len(group_of_user))])[user].tolist(),
+        "group": np.array([f"vc{i + 1}" for i in range(len(group_shares))])[group_of_user[user]].tolist(),
+    }
+    requested = requested_times(duration, values, stream(seed, "gpu:estimates"))
+    if requested is not None:
+        columns["requested_s"] = requested
+    return Trace(
+        name=f"gpu-{nodes}x{per_node}",
+        jobs=make_jobs(columns),
+        cluster=cluster_of(values),
+        source=f"generated by gpu, {jobs} jobs, seed {seed}",
+        format="gpu",
+        header={"model": "gpu", "jobs": str(jobs), "seed": str(seed), **values.header()},
+    )
+
+
+def cluster_of(values: Values) -> ClusterSpec:
+    """One group of equal nodes."""
+    nodes, gpus = int(values.number("nodes")), values.number("gpus_per_node")
+    group = NodeGroup(
+        name="nodes",
+        count=nodes,
+        cpus=values.number("cpus_per_node"),
+        memory_gib=values.number("memory_per_node"),
+        gpus=gpus,
+        gpu_type=values.word("gpu_type"),
+    )
+    return ClusterSpec(name=f"{nodes} nodes × {gpus:g} {group.gpu_type}", groups=(group,))
+
+
+def sessions(jobs: int, rng: np.random.Generator) -> IntArray:
+    """(J,) earlier job that a job follows in its user's session; itself when it opens one."""
+    own = np.arange(jobs)
+    lag = rng.integers(1, SESSION_DEPTH + 1, jobs)
+    follows = (rng.random(jobs) < SESSION_RETURN) & (lag <= own)
+    return np.where(follows, own - lag, own).astype(np.int64)
+
+
+def session_users(parent: IntArray, values: Values, rng: np.random.Generator) -> IntArray:
+    """(J,) user of each job: drawn where a session opens, inherited within."""
+    shares = zipf_shares(int(values.number("users")), values.number("user_zipf"))
+    return draw(rng, shares, len(parent))[follow(parent)]
+
+
+def sizes(parent: IntArray, total: int, rng: np.random.Generator) -> IntArray:
+    """(J,) GPUs a job, at most half of the cluster; within a session mostly the previous job's."""
+    fits = np.maximum(total // 2, 1) >= SIZES
+    drawn: IntArray = SIZES[fits][draw(rng, SIZE_SHARES[fits], len(parent))]
+    keeps = rng.random(len(parent)) < SAME_SIZE
+    return drawn[follow(np.where(keeps, parent, np.arange(len(parent))))]
+
+
+def runtimes(gpus: IntArray, parent: IntArray, max_run_s: float, rng: np.random.Generator) -> FloatArray:
+    """(J,) whole seconds from a log-normal mixture whose longer phases gain weight with the gang."""
+    doublings = np.log2(gpus)
+    weights = np.stack([np.maximum(share + slope * doublings, 0.02) for _, share, slope, _, _ in PHASES], axis=1)
+    edges = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
+    # A follower of equal size repeats its leader's phase: one tries the same thing again.
+    repeats = (gpus[parent] == gpus) & (rng.random(len(gpus)) < SAME_PHASE)
+    u = rng.random(len(gpus))[follow(np.where(repeats, parent, np.arange(len(gpus))))]
+    phase = np.minimum((u[:, None] >= edges).sum(axis=1), len(PHASES) - 1)
+    median = np.array([p[3] for p in PHASES])[phase]
+    sigma = np.array([p[4] for p in PHASES])[phase]
+    run = median * np.exp(sigma * rng.standard_normal(len(gpus)))
+    whole: FloatArray = np.floor(run)
+    return np.clip(whole, 5.0, max_run_s)
+
+
+def arrivals(jobs: int, gpu_seconds: float, values: Values, rng: np.random.Generator) -> FloatArray:
+    """(J,) submit times in whole seconds: Weibull gaps on the clock of the week, stretched to the load."""
+    capacity = values.number("nodes") * values.number("gpus_per_node")
+    span_s = gpu_seconds / (capacity * values.number("load"))
+    ticks = np.concatenate(([0.0], rng.weibull(values.number("burstiness"), jobs - 1).cumsum()))
+    clock = np.concatenate(([0.0], np.cumsum(week_rates())))
+    hours = np.arange(WEEK_HOURS + 1) * HOUR_S
+    week, units = hours[-1], clock[-1]
+    end = span_s // week * units + np.interp(span_s % week, hours, clock)
+    ticks *= end / max(ticks[-1], 1e-9)
+    weeks = np.floor(ticks / units)
+    submit: FloatArray = np.floor(weeks * week + np.interp(ticks - weeks * units, clock, hours))
+    return submit
+
+
+def week_rates() -> FloatArray:
+    """(168,) relative arrival rate by hour of the week: low at night, high from 10 to 22 h, 60 % at weekends."""
+    hour = np.arange(WEEK_HOURS) % 24
+    day = np.where((hour >= 10) & (hour < 22), 1.0, np.where((hour >= 1) & (hour < 8), 0.3, 0.65))
+    rates: FloatArray = day * np.where(np.arange(WEEK_HOURS) < 5 * 24, 1.0, 0.6)
+    return rates
+
+
+def gang(gpus: IntArray, per_node: int) -> tuple[IntArray, FloatArray]:
+    """Tasks and GPUs per task: one task as long as it fits a node, above that equal tasks as large as fit one.
+
+    Sizes are powers of two, so the task size is one, too: nodes of six GPUs take tasks of four.
+    """
+    largest = 1 << (per_node.bit_length() - 1)
+    per_task = np.minimum(gpus, largest)
+    return gpus // per_task, per_task.astype(np.float64)
+
+
+def host_needs(
+    user: IntArray, gpus_per_task: FloatArray, values: Values, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """CPUs and GiB per task, (J,) each: a user's habit per GPU, cut to the share that a GPU has of its node."""
+    users, per_node = int(values.number("users")), values.number("gpus_per_node")
+    cpu_share, memory_share = values.number("cpus_per_node") / per_node, values.number("memory_per_node") / per_node
+    if cpu_share < 1 or memory_share < 1:
+        raise UsageError("model 'gpu': a node needs at least one CPU and one GiB of memory for each of its GPUs")
+    cpus = np.minimum(CPUS_PER_GPU[draw(rng, CPU_SHARES, users)], np.floor(cpu_share))
+    memory = np.minimum(MEMORY_PER_GPU_GIB[draw(rng, MEMORY_SHARES, users)], np.floor(memory_share))
+    return cpus[user] * gpus_per_task, memory[user] * gpus_per_task

@@ -1,0 +1,195 @@
+"""What the YAML files of this folder may contain: cluster specifications and column mappings, validated by pydantic.
+
+All problems of a file are reported at once, each with its path (``groups[2].count: ...``); unknown keys are errors.
+Imported only where such a file is read: pydantic takes a tenth of a second to load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shunter.scheduler.errors import ConfigError, nearest
+from shunter.traces.tables import ClusterSpec, NodeGroup, job_schema
+
+EXTRA_COLUMNS = ("start_s", "end_s", "interval_s", "gpus_total", "cpus_total")
+"""Columns that a mapping may name beside the canonical ones: run times and sizes are computed from them."""
+
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Scalar = str | int | float | bool
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
+
+
+class GroupFile(_Strict):
+    """A node group as a cluster file has it; the keys are the fields of ``NodeGroup``."""
+
+    name: str | None = None
+    count: Annotated[int, Field(ge=1)] = 1
+    cpus: Amount | None = None
+    memory_gib: Amount | None = None
+    gpus: Amount | None = None
+    gpu_type: str | None = None
+
+    @model_validator(mode="after")
+    def _has_a_resource(self) -> GroupFile:
+        if self.cpus is None and self.memory_gib is None and self.gpus is None:
+            raise ValueError("at least one of cpus, memory_gib, gpus is needed")
+        return self
+
+
+class ClusterFile(_Strict):
+    """A cluster file."""
+
+    name: str | None = None
+    kill_at_limit: bool = False
+    groups: Annotated[list[GroupFile], Field(min_length=1)]
+
+    def spec(self, default_name: str) -> ClusterSpec:
+        """The specification; groups without a name are numbered."""
+        groups = tuple(
+            NodeGroup(**{**group.model_dump(), "name": group.name or f"group-{i}"})
+            for i, group in enumerate(self.groups)
+        )
+        return ClusterSpec(name=self.name or default_name, groups=groups, kill_at_limit=self.kill_at_limit)
+
+
+class Column(_Strict):
+    """Where a canonical column comes from.
+
+    Attributes:
+        column: Name in the file.
+        unit: Unit of a time in the file.
+        scale: Factor to the canonical unit, instead of ``unit``.
+        format: strptime layout of a time stamp, read as UTC unless the layout has a zone.
+        missing: Cells that mean "not known".
+        values: Replacements for text cells, such as ``{Pass: completed}``.
+    """
+
+    column: str
+    unit: Literal["s", "ms", "us", "ns", "min", "h", "d"] | None = None
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    format: str | None = None
+    missing: list[str] = Field(default_factory=list)
+    values: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Column:
+        if sum(value is not None for value in (self.unit, self.scale, self.format)) > 1:
+            raise ValueError("only one of unit, scale, format may be given")
+        return self
+
+
+class ColumnMapping(_Strict):
+    """A column mapping for the generic CSV reader."""
+
+    name: str | None = None
+    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    cluster: str | None = None
+    columns: dict[str, Column]
+    constants: dict[str, Scalar] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, content: Any) -> Any:
+        """``duration_s: runtime`` is short for ``duration_s: {column: runtime}``."""
+        if isinstance(content, dict) and isinstance(content.get("columns"), dict):
+            columns = {
+                name: {"column": rule} if isinstance(rule, str) else rule for name, rule in content["columns"].items()
+            }
+            return {**content, "columns": columns}
+        return content
+
+    @model_validator(mode="after")
+    def _known_names(self) -> ColumnMapping:
+        known = [*job_schema(), *EXTRA_COLUMNS]
+        given = {*self.columns, *self.constants}
+        problems = [f"unknown canonical column {name!r}{nearest(name, known)}" for name in given - set(known)]
+        problems += [f"{name!r} is both a column and a constant" for name in set(self.columns) & set(self.constants)]
+        if not {"submit_s", "interval_s"} & set(self.columns):
+            problems.append("submit_s (or interval_s) is needed")
+        if "duration_s" not in given and not {"start_s", "end_s"} <= set(self.columns):
+            problems.append("duration_s (or both start_s and end_s) is needed")
+        if problems:
+            raise ValueError("; ".join(sorted(problems)))
+        return self
+
+
+Model = TypeVar("Model", bound=_Strict)
+
+
+def load_yaml(path: Path, model: type[Model]) -> Model:
+    """A YAML file as ``model``.
+
+    Raises:
+        ConfigError: The file cannot be read, is no YAML, or breaks the schema; all problems at once.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ConfigError(f"{path}: cannot be read: {problem}") from None
+    except yaml.YAMLError as problem:
+        mark = getattr(problem, "problem_mark", None)
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
+        reason = getattr(problem, "problem", None) or "no valid YAML"
+        raise ConfigError(f"{path}{where}: no valid YAML: {reason}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected keys and values, got {type(content).__name__}")
+    try:
+        return model.model_validate(content)
+    except ValidationError as problem:
+        raise ConfigError(f"{path}: " + "; ".join(_lines(problem, model))) from None
+
+
+def _lines(problem: ValidationError, model: type[_Strict]) -> list[str]:
+    """One clause per problem: path, what is wrong, the value."""
+    clauses = []
+    for error in problem.errors():
+        where = _path(error["loc"])
+        message = error["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
+        if error["type"] == "extra_forbidden":
+            known = _keys_at(model, error["loc"][:-1])
+            message = "unknown key" + (nearest(str(error["loc"][-1]), known) if known else "")
+        elif error["type"] not in ("missing", "value_error"):
+            message += f", got {error['input']!r}"
+        clauses.append(f"{where}: {message}" if where else message)
+    return clauses
+
+
+def _path(location: Sequence[int | str]) -> str:
+    """``("groups", 2, "count")`` as ``groups[2].count``."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _keys_at(model: type[_Strict], location: Sequence[int | str]) -> list[str]:
+    """Keys that are allowed where an unknown one was found."""
+    inner: dict[str, type[_Strict]] = {"groups": GroupFile, "columns": Column}
+    place = inner.get(str(location[0]), model) if location else model
+    return list(place.model_fields)
+
+
+def load_mapping(path: Path) -> ColumnMapping:
+    """A column mapping from a YAML file.
+
+    Raises:
+        ConfigError: As ``load_yaml``.
+    """
+    return load_yaml(path, ColumnMapping)
+
+
+def canonical_mapping(names: Sequence[str]) -> ColumnMapping:
+    """The mapping of a file that uses the canonical names."""
+    return ColumnMapping(columns={name: Column(column=name) for name in names})
