@@ -15,7 +15,7 @@ def is_cached() -> bool:
 
     from shunter.scheduler import kernels
 
-    impl = kernels.advance._cache._impl
+    impl = kernels.advance._cache._impl  # type: ignore[attr-defined]
     folder = Path(impl.locator.get_cache_path())
     return any(folder.glob(f"{impl.filename_base}*.nbi"))
 

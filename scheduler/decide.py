@@ -8,11 +8,11 @@ import numpy as np
 
 from shunter.scheduler import layout as at
 from shunter.scheduler.errors import UsageError, nearest
-from shunter.scheduler.plan import Extend, Plan, Reason, Reserve, Start
+from shunter.scheduler.plans import Extend, Plan, Reason, Reserve, Start
 from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
 from shunter.scheduler.snapshot import QueueView, Snapshot
 from shunter.scheduler.state import BACKFILLS, PLACEMENTS, ClusterState
-from shunter.scheduler.types import FloatArray
+from shunter.scheduler.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,7 @@ def plan(snapshot: Snapshot, settings: Settings, *, usage_s: FloatArray | None =
     rows = snapshot.rows
     starts = tuple(
         Start(int(rows[i]), tuple(state.placement_of(int(i))), bool(overtook))
-        for i, overtook in zip(
-            state.started[: state.num_started], state.backfilled[: state.num_started], strict=True
-        )
+        for i, overtook in zip(state.started[: state.num_started], state.backfilled[: state.num_started], strict=True)
     )
     still = state.queue
     reserved = state.jobs_f[at.RESERVED_S]
@@ -84,7 +82,7 @@ def plan(snapshot: Snapshot, settings: Settings, *, usage_s: FloatArray | None =
     )
 
 
-def _reasons(state: ClusterState, rows: np.ndarray, settings: Settings) -> list[tuple[int, Reason]]:  # type: ignore[type-arg]
+def _reasons(state: ClusterState, rows: IntArray, settings: Settings) -> list[tuple[int, Reason]]:
     """Why each job that still waits was not started."""
     reasons = []
     for position, i in enumerate(state.queue):

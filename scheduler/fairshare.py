@@ -30,11 +30,12 @@ def decayed_usage(
     """
     rate = np.log(2.0) / half_life_s
     level = held / rate
-    return level + (usage_s - level) * np.exp(-rate * elapsed_s)
+    usage: FloatArray = level + (usage_s - level) * np.exp(-rate * elapsed_s)
+    return usage
 
 
 def fair_share_factor(usage_s: FloatArray, user_idx: IntArray) -> FloatArray:
-    """(Q,) factors in (0, 1]: 2^(−usage share / equal share); 1 for unused or unknown users. Slurm's classic formula."""
+    """(Q,) factors in (0, 1]: 2^(−usage share / equal share); 1 for an unused or unknown user (Slurm, classic)."""
     if len(usage_s) == 0:
         return np.ones(len(user_idx))
     total = usage_s.sum()

@@ -8,6 +8,43 @@ Array letters: J jobs, N nodes, S shapes (distinct per-task demands), R resource
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from shunter.scheduler.types import FloatArray, IntArray
+
+
+class State(NamedTuple):
+    """The arrays that the kernels share.
+
+    Attributes:
+        jobs_i: (NUM_JOB_INTS, J) columns and lists of jobs.
+        jobs_f: (NUM_JOB_FLOATS, J) columns and lists of jobs.
+        counters: (NUM_COUNTERS,) lengths of the lists, flags and counts.
+        node_free: (R, N) units free on each node.
+        need: (R, S) units that one task of a shape takes.
+        slots: (S, N) tasks of an active shape that fit on each node now.
+        shapes: (NUM_SHAPE_ROWS, S) facts about shapes.
+        alloc: (3, A) placement entries.
+        node_i: (NUM_NODE_ROWS, N) scratch of a placement.
+        spare: (R, N) scratch of EASY: what is free at the shadow time beside the head.
+        profile_s: (P,) begins of the profile's steps (conservative).
+        profile_free: (R, P) free units of each step, over all nodes.
+    """
+
+    jobs_i: IntArray
+    jobs_f: FloatArray
+    counters: IntArray
+    node_free: IntArray
+    need: IntArray
+    slots: IntArray
+    shapes: IntArray
+    alloc: IntArray
+    node_i: IntArray
+    spare: IntArray
+    profile_s: FloatArray
+    profile_free: IntArray
+
+
 # jobs_i (NUM_JOB_INTS, J) int64: columns of jobs, then lists of job rows that never hold more than J entries.
 TASKS = 0  # gang size
 SHAPE = 1  # row of the job's per-task demand in ``need``

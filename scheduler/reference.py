@@ -14,7 +14,7 @@ import numpy as np
 
 from shunter.scheduler.decide import Settings
 from shunter.scheduler.layout import OVERRUN_GRACE_S
-from shunter.scheduler.plan import Extend, Plan, Reserve, Start
+from shunter.scheduler.plans import Extend, Plan, Reserve, Start
 from shunter.scheduler.snapshot import QueueView, Snapshot
 from shunter.scheduler.types import FloatArray, IntArray
 
@@ -48,9 +48,7 @@ class _Cluster:
             ):
                 held[:, node] += tasks * self.need(i)
             self.running.append(
-                _Running(
-                    i, float(snapshot.started_s[i]), self.length_s(i), float(snapshot.expected_end_s[i]), held
-                )
+                _Running(i, float(snapshot.started_s[i]), self.length_s(i), float(snapshot.expected_end_s[i]), held)
             )
 
     def need(self, row: int) -> IntArray:
@@ -80,9 +78,7 @@ class _Cluster:
         for node, tasks in chosen:
             held[:, node] += tasks * self.need(row)
         self.free -= held
-        self.running.append(
-            _Running(row, self.now_s, self.length_s(row), self.now_s + self.length_s(row), held)
-        )
+        self.running.append(_Running(row, self.now_s, self.length_s(row), self.now_s + self.length_s(row), held))
         name = int(self.snapshot.rows[row])
         self.starts.append(Start(name, tuple(sorted(chosen)), backfilled))
         return chosen

@@ -15,7 +15,7 @@ import numpy as np
 
 from shunter.scheduler import layout as at
 from shunter.scheduler.errors import PlanRejectedError
-from shunter.scheduler.plan import Plan, Start
+from shunter.scheduler.plans import Plan, Start
 from shunter.scheduler.snapshot import JobColumns, Snapshot
 from shunter.scheduler.types import RESOURCES, UNITS_PER, FloatArray, IntArray, ResourceDemand
 
@@ -51,7 +51,7 @@ class Capacity:
 
     @property
     def scarce(self) -> int:
-        """The resource that size means: GPUs where they are tracked, CPUs otherwise, memory if there is nothing else."""
+        """The resource that size means: GPUs where tracked, else CPUs, else memory."""
         return next(r for r in (2, 0, 1) if self.tracked[r])
 
     @property
@@ -138,13 +138,22 @@ class ClusterState:
         self.profile_free[:, 0] = self.node_free.sum(axis=1)
         self.counters[at.PROFILE_LEN] = 1
 
-        state = (
-            self.jobs_i, self.jobs_f, self.counters, self.node_free, self.need, self.slots, self.shapes, self.alloc,
-        )  # fmt: skip
-        self._absorb_tail = (mode, self.profile_s, self.profile_free, *state)
-        self._pass_tail = (
-            mode, strategy, depth, self.spare, self.profile_s, self.profile_free, *state, self.node_i,
-        )  # fmt: skip
+        self.packed = at.State(
+            jobs_i=self.jobs_i,
+            jobs_f=self.jobs_f,
+            counters=self.counters,
+            node_free=self.node_free,
+            need=self.need,
+            slots=self.slots,
+            shapes=self.shapes,
+            alloc=self.alloc,
+            node_i=self.node_i,
+            spare=self.spare,
+            profile_s=self.profile_s,
+            profile_free=self.profile_free,
+        )
+        self._how = (mode, strategy, depth)
+        self._advance_tail = (*self._how, *self.packed)
         self.started = self.jobs_i[at.OUT]
         self.backfilled = self.jobs_i[at.OUT_BACKFILLED]
 
@@ -152,17 +161,19 @@ class ClusterState:
 
     def advance(self, now_s: float, finished: IntArray, num_finished: int, arrived_lo: int, arrived_hi: int) -> float:
         """Take in an instant and make its pass; returns when the next pass is due by itself, or inf."""
-        return self._kernels.advance(  # type: ignore[no-any-return]
-            now_s, finished, num_finished, arrived_lo, arrived_hi, *self._pass_tail
+        next_s: float = self._kernels.advance(
+            now_s, finished, num_finished, arrived_lo, arrived_hi, *self._advance_tail
         )
+        return next_s
 
     def absorb(self, now_s: float, finished: IntArray, num_finished: int, arrived_lo: int, arrived_hi: int) -> None:
         """Take in an instant without a pass: finished jobs first, then arrivals."""
-        self._kernels.absorb(now_s, finished, num_finished, arrived_lo, arrived_hi, *self._absorb_tail)
+        self._kernels.absorb(self.packed, now_s, finished, num_finished, arrived_lo, arrived_hi, self._how[0])
 
     def run_pass(self, now_s: float) -> float:
         """The pass alone, in the queue's present order."""
-        return self._kernels.run_pass(now_s, *self._pass_tail)  # type: ignore[no-any-return]
+        next_s: float = self._kernels.run_pass(self.packed, now_s, *self._how)
+        return next_s
 
     @property
     def num_started(self) -> int:
@@ -236,8 +247,8 @@ class ClusterState:
             raise PlanRejectedError(f"plan is based on version {plan.based_on}, the state is at {self.version}")
         self.counters[at.NUM_OUT] = 0
         for extension in plan.extensions:
-            self._kernels.running_remove(extension.row, self.jobs_i, self.jobs_f, self.counters)
-            self._kernels.running_insert(extension.row, extension.end_s, self.jobs_i, self.jobs_f, self.counters)
+            self._kernels.running_remove(self.packed, extension.row)
+            self._kernels.running_insert(self.packed, extension.row, extension.end_s)
         for start in plan.starts:
             self._start(start, now_s)
         for promise in plan.reservations:
@@ -256,11 +267,8 @@ class ClusterState:
         fits = self.node_free // np.maximum(self.need[:, [shape]], 1) >= usable
         if usable.sum() != self.jobs_i[at.TASKS, start.row] or not fits[self.need[:, shape] > 0].all():
             raise PlanRejectedError(f"job in row {start.row} does not fit on {start.placement}")
-        self._kernels.queue_remove(int(self.counters[at.QUEUE_LO] + position[0]), self.jobs_i, self.counters)
-        self._kernels.start_job(
-            start.row, now_s, at.FIRST_FIT, int(start.backfilled), usable, self.jobs_i, self.jobs_f, self.counters,
-            self.node_free, self.need, self.slots, self.shapes, self.alloc, self.node_i,
-        )  # fmt: skip
+        self._kernels.queue_remove(self.packed, int(self.counters[at.QUEUE_LO] + position[0]))
+        self._kernels.start_job(self.packed, start.row, now_s, at.FIRST_FIT, int(start.backfilled), usable)
 
     @classmethod
     def from_snapshot(
@@ -286,7 +294,7 @@ class ClusterState:
             placement=placement,
             depth=depth,
         )
-        kernels, args = state._kernels, state._absorb_tail[3:]
+        kernels, packed = state._kernels, state.packed
         for i in range(num_running):
             shape = int(snapshot.demand.shape_idx[i])
             usable = np.zeros(snapshot.capacity.units.shape[1], dtype=np.int64)
@@ -294,18 +302,15 @@ class ClusterState:
             usable[snapshot.alloc_node[mine]] = snapshot.alloc_tasks[mine]
             state.shapes[at.WAITING, shape] += 1
             state.counters[at.NUM_OUT] = 0
-            kernels.activate_shape(shape, state.counters, state.node_free, state.need, state.slots, state.shapes)
-            kernels.start_job(i, snapshot.started_s[i], at.FIRST_FIT, 0, usable, *args, state.node_i)
-            kernels.running_remove(i, state.jobs_i, state.jobs_f, state.counters)
-            kernels.running_insert(i, snapshot.expected_end_s[i], state.jobs_i, state.jobs_f, state.counters)
+            kernels.activate_shape(packed, shape)
+            kernels.start_job(packed, i, snapshot.started_s[i], at.FIRST_FIT, 0, usable)
+            kernels.running_remove(packed, i)
+            kernels.running_insert(packed, i, snapshot.expected_end_s[i])
         state.absorb(snapshot.now_s, np.zeros(0, dtype=np.int64), 0, num_running, len(snapshot.rows))
         state.jobs_f[at.RESERVED_S, num_running:] = snapshot.reserved_s
         state.counters[at.RELEASED] = int(snapshot.released)
         if backfill == "conservative":
-            kernels.profile_from_promises(
-                snapshot.now_s, state.jobs_i, state.jobs_f, state.counters, state.node_free, state.need,
-                state.profile_s, state.profile_free,
-            )  # fmt: skip
+            kernels.profile_from_promises(packed, snapshot.now_s)
         return state
 
     # --- saving ------------------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from typing import Any
 
 from simpy import Environment, Event
 
+Callbacks = list[Callable[[Any], None]]
+
 
 class Order(IntEnum):
     """Order of the events of one instant."""
@@ -28,7 +30,7 @@ class Order(IntEnum):
 class Occurrence(Event):
     """An event that has been decided: it only waits for its time. Its value is what the callback needs to know."""
 
-    def __init__(self, env: Environment, callbacks: list[Callable[[Any], None]], value: object) -> None:
+    def __init__(self, env: Environment, callbacks: Callbacks, value: object) -> None:
         # Event.__init__ would build a callbacks list for each event; one list serves all events of a kind.
         self.env = env
         self.callbacks = callbacks
@@ -39,9 +41,9 @@ class Occurrence(Event):
 class EventClock(Environment):
     """A SimPy environment whose events stand at absolute times."""
 
-    def at(self, time_s: float, order: int, callbacks: list[Callable[[Any], None]], value: object) -> None:
+    def at(self, time_s: float, order: int, callbacks: Callbacks, value: object) -> None:
         """Call ``callbacks`` with an event that carries ``value`` at ``time_s``."""
-        heappush(self._queue, (time_s, order, next(self._eid), Occurrence(self, callbacks, value)))  # type: ignore[arg-type]
+        heappush(self._queue, (time_s, order, next(self._eid), Occurrence(self, callbacks, value)))  # type: ignore[misc]
 
     @property
     def instant_is_over(self) -> bool:

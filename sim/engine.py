@@ -22,7 +22,7 @@ from shunter.scheduler.fairshare import Ledger
 from shunter.scheduler.snapshot import JobColumns, QueueView
 from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import FloatArray
-from shunter.sim.clock import EventClock, Order
+from shunter.sim.clock import Callbacks, EventClock, Order
 from shunter.sim.workload import Workload
 
 TIES = ("instant", "per-event")
@@ -93,14 +93,14 @@ class Simulation:
         self._num_finished = 0
         self._next_pass_s = math.inf  # time of the pass event that is already on the clock
         self._earliest_pass_s = -math.inf
-        self._on_end = [self._end]
-        self._on_arrival = [self._arrive]
-        self._on_pass = [self._pass_event]
+        self._on_end: Callbacks = [self._end]
+        self._on_arrival: Callbacks = [self._arrive]
+        self._on_pass: Callbacks = [self._pass_event]
         if self._batch_times:
             self.clock.at(self._batch_times[0], Order.ARRIVAL, self._on_arrival, None)
 
     def _best_scores(self, score: FloatArray | None) -> list[float] | None:
-        """Best score of each arrival batch, where a blocked head lets a pass be left out; see ``_nothing_to_decide``."""
+        """Best score of each arrival batch; only where a blocked head may let a pass be left out."""
         if score is None or self.options.settings.backfill != "none" or not len(score):
             return None
         entered = np.where(self.workload.rejected, np.inf, score)
@@ -274,6 +274,7 @@ class Simulation:
             for name in ("usage_s", "held", "since_s"):
                 getattr(self.ledger, name)[:] = arrays[f"ledger_{name}"]
         self.clock = EventClock(initial_time=counts["now_s"])
+        kinds: dict[Order, Callbacks]
         kinds = {Order.END: self._on_end, Order.ARRIVAL: self._on_arrival, Order.PASS: self._on_pass}
         for time_s, order, value in zip(
             arrays["pending_time"].tolist(),

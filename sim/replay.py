@@ -10,9 +10,11 @@ import numpy as np
 
 from shunter import __version__
 from shunter.scheduler import layout as at
+from shunter.scheduler.compiled import warm_up
 from shunter.scheduler.decide import Settings
 from shunter.scheduler.metrics import Outcome, summarise
 from shunter.scheduler.policies.registry import choose_ordering
+from shunter.sim.derived import events, timeline
 from shunter.sim.engine import Options, Simulation, timed_run
 from shunter.sim.result import Result
 from shunter.sim.workload import Workload, prepare
@@ -82,6 +84,7 @@ def simulate(
     spec = cluster or trace.cluster
     shown = trace if window is None else trace.window(*window)
     workload = prepare(shown, spec, clairvoyant=clairvoyant)
+    warm_up()
     simulation = Simulation(workload, options)
     manifest = _manifest(trace, spec, options, window, clairvoyant, seed)
     spent_s = 0.0
@@ -168,8 +171,8 @@ def _result(
         window=window,
         seed=seed,
         jobs=jobs,
-        timeline=_timeline(workload, start_s, end_s),
-        events=_events(workload, start_s, end_s),
+        timeline=timeline(jobs),
+        events=events(jobs),
         metrics=summarise(_outcome(simulation, start_s, end_s)),
         manifest=manifest,
         wall_s=wall_s,
@@ -211,8 +214,14 @@ def _job_table(simulation: Simulation, start_s: Any, end_s: Any) -> pl.DataFrame
     state = np.where(workload.rejected, 3, np.where(workload.killed, 2, 0)).astype(np.uint32)
     names = pl.Enum(["completed", "failed", "killed", "rejected"])
     cluster = f"needs more than the cluster {workload.cluster.name!r} has"
-    reasons = pl.when(pl.col("state") == "rejected").then(pl.lit(cluster))
-    reasons = reasons.when(pl.col("state") == "killed").then(pl.lit("ran into its limit")).otherwise(None)
+    state_is = pl.col("state")
+    reason = (
+        pl.when(state_is == "rejected")
+        .then(pl.lit(cluster))
+        .when(state_is == "killed")
+        .then(pl.lit("ran into its limit"))
+        .alias("reason")
+    )
     amounts = _amounts(workload)
     table = pl.DataFrame(
         {
@@ -233,53 +242,5 @@ def _job_table(simulation: Simulation, start_s: Any, end_s: Any) -> pl.DataFrame
             "group": frame["group"],
         }
     )
-    table = table.with_columns(reasons.alias("reason"), pl.col("start_s", "end_s", "wait_s").fill_nan(None))
+    table = table.with_columns(reason, pl.col("start_s", "end_s", "wait_s").fill_nan(None))
     return table.select(*table.columns[:7], "reason", *table.columns[7:-1])
-
-
-def _timeline(workload: Workload, start_s: Any, end_s: Any) -> pl.DataFrame:
-    """Queue and use as step functions; one row an instant at which one of them changed."""
-    import polars as pl
-
-    ran = ~workload.rejected
-    submit, start, end = workload.columns.submit_s[ran], start_s[ran], end_s[ran]
-    amounts = {name: values[ran] for name, values in _amounts(workload).items()}
-    zeros, ones = np.zeros(len(submit), dtype=np.int64), np.ones(len(submit), dtype=np.int64)
-    changes = pl.DataFrame(
-        {
-            "time_s": np.concatenate([submit, start, end]),
-            "queue_length": np.concatenate([ones, -ones, zeros]),
-            "running_jobs": np.concatenate([zeros, ones, -ones]),
-            **{
-                f"used_{name}": np.concatenate([np.zeros(len(submit)), values, -values])
-                for name, values in amounts.items()
-            },
-        }
-    )
-    steps = changes.group_by("time_s").sum().sort("time_s")
-    return steps.with_columns(pl.all().exclude("time_s").cum_sum()).with_columns(
-        pl.col("used_cpus", "used_gpus").round(9)
-    )
-
-
-def _events(workload: Workload, start_s: Any, end_s: Any) -> pl.DataFrame:
-    """Every event in the order in which the engine handles those of an instant: ends, arrivals, starts."""
-    import polars as pl
-
-    kinds = pl.Enum(["end", "submit", "reject", "start"])
-    num_jobs = workload.num_jobs
-    rows = np.arange(num_jobs, dtype=np.uint32)
-    ran = rows[~workload.rejected]
-    submit_kind = np.where(workload.rejected, 2, 1)
-    order = pl.DataFrame(
-        {
-            "time_s": np.concatenate([workload.columns.submit_s, start_s[ran], end_s[ran]]),
-            "kind": np.concatenate([submit_kind, np.full(len(ran), 3), np.zeros(len(ran), np.int64)]).astype(np.uint8),
-            "row": np.concatenate([rows, ran, ran]),
-        }
-    ).sort("time_s", "kind", "row")
-    return order.select(
-        "time_s",
-        pl.Series("kind", np.asarray(kinds.categories.to_list())[order["kind"].to_numpy()], dtype=kinds),
-        workload.trace.jobs.frame["job_id"].gather(order["row"]).alias("job_id"),
-    )

@@ -140,13 +140,21 @@ def _append(
     """Write the response's body at the end of ``partial``, or over it when the server sent all from the beginning."""
     done = start
     with partial.open("ab" if start else "wb") as file:
-        while chunk := response.read(CHUNK_BYTES):
+        while chunk := _next_chunk(response):
             file.write(chunk)
             done += len(chunk)
             if progress is not None:
                 progress(done, total)
     if total is not None and done < total:
         raise _Interrupted(f"{total - done:,} bytes are missing")
+
+
+def _next_chunk(response: http.client.HTTPResponse) -> bytes:
+    """The next bytes; any failure of the connection, encrypted or not, becomes an interruption."""
+    try:
+        return response.read(CHUNK_BYTES)
+    except (OSError, http.client.HTTPException) as problem:
+        raise _Interrupted(str(problem) or type(problem).__name__) from None
 
 
 def _check(path: Path, expected: str | None, url: str) -> None:
@@ -157,11 +165,12 @@ def _check(path: Path, expected: str | None, url: str) -> None:
     try:
         found = hashlib.sha256(read_bytes(path)).hexdigest()
     except TraceError as problem:
-        path.unlink(missing_ok=True) if path.suffix == ".partial" else None
+        if path.suffix == ".partial":
+            path.unlink()
         raise FetchError(f"{url}: not the expected file: {problem}") from None
     if expected is not None and found != expected:
         if path.suffix == ".partial":
-            path.unlink(missing_ok=True)
+            path.unlink()
             advice = "the archive may have a new version: --no-verify takes it as it is"
         else:
             advice = "move it away and fetch again"

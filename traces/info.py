@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 QUANTILES = {"min": 0.0, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "max": 1.0}
 HOUR_S, DAY_S = 3600.0, 86400.0
 
+LAST_DATE_S = 253402300800.0  # the year 10,000, which calendars here cannot express
+
 LONG_GAP_S = 3 * DAY_S
 """A pause in arrivals that is worth telling: a holiday is shorter, a log that was interrupted is not."""
 
@@ -67,7 +69,7 @@ def describe(trace: Trace) -> dict[str, Any]:
 
 def start_text(trace: Trace) -> str | None:
     """Second 0 of the trace as an ISO time in UTC; None when the log does not say."""
-    if trace.start_unix_s is None:
+    if trace.start_unix_s is None or trace.start_unix_s >= LAST_DATE_S:
         return None
     return datetime.datetime.fromtimestamp(trace.start_unix_s, tz=datetime.UTC).isoformat()
 

@@ -19,6 +19,9 @@ from shunter.scheduler.types import FloatArray, IntArray, ResourceDemand
 if TYPE_CHECKING:
     import polars as pl
 
+LONGEST_S = 1e12
+"""Times beyond 30,000 years are damaged cells, and no calendar can show them."""
+
 OUTCOMES = ("completed", "failed", "killed")
 
 
@@ -302,7 +305,9 @@ def rules() -> list[tuple[str, pl.Expr, str]]:
     return [
         ("job_id", pl.col("job_id").is_null() | (pl.col("job_id") == ""), "an identifier is needed"),
         ("submit_s", bad_number("submit_s"), "expected a finite time of at least 0 s"),
+        ("submit_s", pl.col("submit_s") > LONGEST_S, f"expected a time of at most {LONGEST_S:g} s"),
         ("duration_s", bad_number("duration_s"), "expected a finite run time of at least 0 s"),
+        ("duration_s", pl.col("duration_s") > LONGEST_S, f"expected a run time of at most {LONGEST_S:g} s"),
         ("requested_s", bad_number("requested_s", positive=True, required=False), "expected a positive time limit"),
         ("tasks", (pl.col("tasks") < 1).fill_null(True), "expected at least one task"),
         ("cpus", bad_number("cpus"), "expected a finite amount of at least 0"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from shunter.scheduler.policies import formulas
 from shunter.scheduler.policies.fairshare import fairshare
 from shunter.scheduler.policies.multifactor import PARAMETERS, multifactor

@@ -60,9 +60,7 @@ def simulate_command(
     clairvoyant: Annotated[
         bool, typer.Option("--clairvoyant", help="Reservations count with actual run times.")
     ] = False,
-    kill_at_limit: Annotated[
-        bool, typer.Option("--kill-at-limit", help="Stop jobs at their requested time.")
-    ] = False,
+    kill_at_limit: Annotated[bool, typer.Option("--kill-at-limit", help="Stop jobs at their requested time.")] = False,
     protocol: Annotated[
         str | None, typer.Option("--protocol", help="Another system's semantics: rlscheduler or helios.")
     ] = None,
@@ -76,9 +74,7 @@ def simulate_command(
     trace_format: Annotated[
         str | None, typer.Option("--format", help="Format of the trace; see `shunter traces list`.")
     ] = None,
-    mapping: Annotated[
-        Path | None, typer.Option("--mapping", help="YAML file that maps the columns of a CSV.")
-    ] = None,
+    mapping: Annotated[Path | None, typer.Option("--mapping", help="YAML file that maps the columns of a CSV.")] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out bad rows and report them, instead of refusing the file.")
     ] = False,
@@ -86,7 +82,7 @@ def simulate_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Replay a trace under one or several policies and print their metrics."""
-    job = _Request(
+    job = Request(
         policies=policy or ["fcfs"],
         backfills=backfill or ["none"],
         placement=placement,
@@ -105,7 +101,9 @@ def simulate_command(
     if resume and out is None:
         raise UsageError("--resume needs the --out of the interrupted replay")
     if protocol is not None:
-        _run_protocol(protocol, trace, job, cluster=cluster, as_json=as_json)
+        from shunter.cli.protocol import run_under_protocol
+
+        run_under_protocol(protocol, Path(trace), job, cluster=cluster, as_json=as_json)
         return
     job.check()
     loaded, spec = open_trace(
@@ -125,7 +123,7 @@ simulate_command.__doc__ = f"{simulate_command.__doc__}\n{EXAMPLE}"
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class Request:
     """What was asked for, apart from the trace and the cluster."""
 
     policies: list[str]
@@ -183,6 +181,9 @@ def check_writable(folder: Path) -> None:
     import os
     import tempfile
 
+    from shunter.sim.result import refuse_foreign
+
+    refuse_foreign(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".shunter-", dir=folder)
@@ -219,11 +220,13 @@ def open_trace(
         loaded = read(Path(name), format=trace_format, skip_bad=skip_bad, mapping=mapping)
     if not quiet and loaded.cleaning.rows_dropped:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in loaded.cleaning.dropped.items() if count)
-        note(f"{loaded.name}: {loaded.cleaning.rows_dropped:,} of {loaded.cleaning.rows_read:,} rows left out: {reasons}")
+        note(
+            f"{loaded.name}: {loaded.cleaning.rows_dropped:,} of {loaded.cleaning.rows_read:,} rows left out: {reasons}"
+        )
     return loaded, spec or loaded.cluster
 
 
-def run_all(trace: Trace, cluster: ClusterSpec, request: _Request) -> list[Result]:
+def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result]:
     """Replay under every policy asked for; Ctrl-C saves a checkpoint when there is a folder for it."""
     from shunter.cli.console import note, stop_on_signals
     from shunter.sim.replay import Interrupted, simulate
@@ -315,18 +318,19 @@ def _folder_name(policy: str, backfill: str) -> str:
 
 
 def save_all(results: Sequence[Result], out: Path, *, figures: bool, quiet: bool) -> None:
-    """Write the results: into ``out`` itself for one run, into one folder each for several; the report beside them."""
+    """Write results and report, whole or not at all: one run into ``out`` itself, several into one folder each."""
     from shunter.cli.console import note
+    from shunter.sim import result
     from shunter.sim.report.html import write_report
 
-    several = len(results) > 1
-    for result in results:
-        result.save(out / _folder_name(result.policy, result.backfill) if several else out)
-    write_report(results, out / "report.html")
-    if figures:
-        from shunter.sim.report.figures import write_figures
+    def finish(folder: Path) -> None:
+        write_report(results, folder / "report.html")
+        if figures:
+            from shunter.sim.report.figures import write_figures
 
-        write_figures(results, out / "figures")
+            write_figures(results, folder / "figures")
+
+    result.save_all(results, out, finish)
     if not quiet:
         note(f"wrote {out / 'report.html'}")
 
@@ -367,18 +371,3 @@ def show(results: Sequence[Result], *, as_json: bool) -> None:
     from shunter.cli.tables import render_comparison_table
 
     output().print(render_comparison_table(results))
-
-
-def _run_protocol(name: str, trace: str, request: _Request, *, cluster: str | None, as_json: bool) -> None:
-    from shunter.cli.protocol import protocol_command
-
-    protocol_command(
-        name,
-        Path(trace),
-        policies=request.policies,
-        backfills=request.backfills,
-        window=request.window,
-        cluster=cluster,
-        out=request.out,
-        as_json=as_json,
-    )

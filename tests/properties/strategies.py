@@ -21,17 +21,16 @@ def pools(draw: st.DrawFn) -> ClusterSpec:
 
 @st.composite
 def node_clusters(draw: st.DrawFn) -> ClusterSpec:
-    groups = []
-    for i in range(draw(st.integers(1, 2))):
-        groups.append(
-            NodeGroup(
-                name=f"g{i}",
-                count=draw(st.integers(1, 4)),
-                cpus=draw(st.integers(2, 8)),
-                memory_gib=draw(st.integers(4, 16)),
-                gpus=draw(st.integers(0, 4)),
-            )
+    groups = [
+        NodeGroup(
+            name=f"g{i}",
+            count=draw(st.integers(1, 4)),
+            cpus=draw(st.integers(2, 8)),
+            memory_gib=draw(st.integers(4, 16)),
+            gpus=draw(st.integers(0, 4)),
         )
+        for i in range(draw(st.integers(1, 2)))
+    ]
     return ClusterSpec(name="nodes", groups=tuple(groups))
 
 

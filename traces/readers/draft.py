@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 GPUS_PER_TASK = 8
 """A job on more GPUs than one usual node holds is split into tasks of this many."""
 
+LARGEST_GANG = 10**9
+"""Units of a resource that one job may ask for; anything above is a damaged cell."""
+
 NEVER_RAN = "never ran (run time of 0 or unknown)"
 NO_SIZE = "size not known"
 GPU_TASKS = "more than 8 GPUs: split into tasks"
@@ -66,7 +69,7 @@ class Draft:
 
         keep, cleaning = table.settle()
         as_columns = {
-            name: value.alias(name) if isinstance(value, pl.Series | pl.Expr) else pl.lit(value).alias(name)
+            name: value.alias(name) if isinstance(value, pl.Series | pl.Expr) else _constant(value).alias(name)
             for name, value in columns.items()
         }
         frame = pl.DataFrame({"line": table.lines}).with_columns(*as_columns.values())
@@ -125,6 +128,7 @@ class Draft:
         import polars as pl
 
         total = pl.col("gpus_total")
+        self._refuse_huge("gpus_total")
         self.drop(((total > 1) & (total != total.round())), "a fraction above one GPU")
         if "cpus_total" not in self.frame.columns:
             self.frame = self.frame.with_columns(pl.lit(0.0).alias("cpus_total"))
@@ -138,7 +142,7 @@ class Draft:
         count = int(self.frame.select(big.sum()).item())
         if count:
             self.adjusted[GPU_TASKS] += count
-        self.frame = self.frame.with_columns(tasks.cast(pl.Int64).alias("tasks")).with_columns(
+        self.frame = self.frame.with_columns(tasks.alias("tasks")).with_columns(
             (total / pl.col("tasks")).alias("gpus"),
             (pl.col("cpus_total").fill_null(0.0) / pl.col("tasks")).alias("cpus"),
         )
@@ -159,6 +163,13 @@ class Draft:
         self.dropped[f"bad row: {column}: {expected}"] += len(found)
         self.bad_rows = sorted([*self.bad_rows, *found])[:SHOWN_BAD_ROWS]
         self.frame = self.frame.filter(~mask)
+
+    def _refuse_huge(self, column: str) -> None:
+        """Refuse sizes that no cluster has, before they are turned into whole numbers."""
+        import polars as pl
+
+        mask = self.frame.select((pl.col(column) > LARGEST_GANG).fill_null(False).alias("bad")).to_series()
+        self.refuse(mask, column, f"expected at most {LARGEST_GANG:,}")
 
     def _check(self) -> None:
         """Apply the rules of the canonical table with the lines of the source at hand, and find repeated names."""
@@ -194,6 +205,8 @@ class Draft:
         import polars as pl
 
         schema = job_schema()
+        if "tasks" in self.frame.columns:
+            self._refuse_huge("tasks")
         casts = [pl.col(name).cast(schema[name]) for name in self.frame.columns if name in schema]
         self.frame = self.frame.with_columns(casts)
         defaults = [pl.col(name).fill_null(DEFAULTS[name]) for name in self.frame.columns if name in DEFAULTS]
@@ -219,6 +232,13 @@ class Draft:
             cleaning=Cleaning(self.rows_read, dict(self.dropped), dict(self.adjusted), tuple(self.bad_rows)),
             header=notes,
         )
+
+
+def _constant(value: object) -> pl.Expr:
+    """A constant column; one that is null is text, so that text can still be looked for in it."""
+    import polars as pl
+
+    return pl.lit(None, dtype=pl.String) if value is None else pl.lit(value)
 
 
 def _shown(value: object) -> str:

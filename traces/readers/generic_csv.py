@@ -40,7 +40,8 @@ def _value(table: RawTable, name: str, rule: Column) -> pl.Series:
     minimum = None if name in ("priority", "deadline_s") else 0.0
     if name in CLOCKS and rule.unit is None and rule.scale is None:
         return table.time(rule.column, optional=not required, missing=missing)
-    return table.number(rule.column, scale=scale, minimum=minimum, optional=not required, missing=missing)
+    whole = name == "tasks"
+    return table.number(rule.column, scale=scale, minimum=minimum, optional=not required, missing=missing, whole=whole)
 
 
 def _truth(table: RawTable, column: str, missing: tuple[str, ...]) -> pl.Series:

@@ -60,7 +60,7 @@ def _read_modern(source: Source) -> Trace:
     if not gpus:  # an HPC log: one task a node, as its jobs take whole nodes
         per_node = (pl.col("nodes") > 0) & (pl.col("cpus_total") % pl.col("nodes") == 0)
         tasks = pl.when(per_node).then(pl.col("nodes")).otherwise(1.0)
-        draft.frame = draft.frame.with_columns(tasks=tasks.cast(pl.Int64), cpus=pl.col("cpus_total") / tasks)
+        draft.frame = draft.frame.with_columns(tasks=tasks, cpus=pl.col("cpus_total") / tasks)
         whole_nodes = draft.frame.select((pl.col("cpus") == 64).all()).item()
         cluster = pool(THETA_CPUS) if whole_nodes else None
     return draft.finish(format="genparallel", cluster=cluster, resources=("gpus",) if gpus else ("cpus",))

@@ -35,9 +35,12 @@ COLUMNS = (
     "different_machines",
 )
 SUBMIT, SCHEDULE, EVICT, FAIL, FINISH, KILL, LOST = range(7)
+LAST_EVENT = 8
 END_EVENTS = (EVICT, FAIL, FINISH, KILL, LOST)
 OUTCOMES = {FINISH: "completed", FAIL: "failed", KILL: "killed", EVICT: "killed", LOST: "failed"}
 US = 1e-6
+AFTER_THE_TRACE_US = float(2**63 - 1)
+"""Time stamp of what happened after the end of the observation."""
 
 MACHINES = (
     (6732, 0.50, 0.50),
@@ -96,13 +99,15 @@ def _read(source: Source) -> Trace:
     import polars as pl
 
     table = read_table(source, names=COLUMNS, quoted=False)
+    kind = table.number("event", whole=True)
+    table.flag(kind > LAST_EVENT, "event", f"expected an event from 0 to {LAST_EVENT}")
     events = pl.DataFrame(
         {
             "line": table.lines,
             "time": table.number("time"),
             "job": table.text("job_id", optional=False),
             "index": table.text("task_index", optional=False),
-            "event": table.number("event", whole=True).cast(pl.Int64),
+            "event": kind.set((kind > LAST_EVENT).fill_null(False), None).cast(pl.Int64),
             "user": table.text("user"),
             "queue": table.text("scheduling_class"),
             "priority": table.number("priority", optional=True),
@@ -111,7 +116,8 @@ def _read(source: Source) -> Trace:
         }
     )
     keep, cleaning = table.settle()
-    tasks = _tasks(events.filter(keep).sort("time", maintain_order=True))
+    observed = pl.col("time") < AFTER_THE_TRACE_US
+    tasks = _tasks(events.filter(keep).filter(observed).sort("time", maintain_order=True))
     counts = Cleaning(tasks.height, cleaning.dropped, bad_rows=cleaning.bad_rows)
     draft = Draft(source, tasks, counts)
     draft.drop(pl.col("submit").is_null() | (pl.col("submit") <= 0), "submitted before the trace begins")

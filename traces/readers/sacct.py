@@ -180,7 +180,6 @@ def _spread(draft: Draft) -> None:
     if uneven:
         draft.adjusted["resources spread unevenly over nodes: tasks of equal size, CPUs rounded up"] += uneven
     draft.frame = draft.frame.with_columns(tasks=tasks).with_columns(
-        tasks=pl.col("tasks").cast(pl.Int64),
         cpus=(cpus / pl.col("tasks")).ceil(),
         gpus=gpus / pl.col("tasks"),
         memory_gib=pl.col("memory_total") / pl.col("tasks"),

@@ -53,7 +53,10 @@ INTEGER_FIELDS = tuple(
 OUTCOME_OF_STATUS = {1: "completed", 0: "failed", 5: "killed", 2: "killed", 3: "completed", 4: "failed"}
 """Status 2 to 4 are parts of a checkpointed job: to be continued, last part completed, last part failed."""
 
-PARTIAL_STATUSES = (2, 3, 4)
+PARTIAL_STATUSES = (2.0, 3.0, 4.0)
+
+EXACT = 2.0**53
+"""Whole numbers below this are exact as float64."""
 
 FIRST_PLAUSIBLE_EPOCH_S = 1e9
 """Submit times from here on (2001) are Unix seconds: as seconds since a log's start they would mean 31 years."""
@@ -222,7 +225,8 @@ def _read_rows(source: Source) -> tuple[SwfTable, list[BadRow], int]:
         frame, lines, width = fast
     else:
         frame, lines, bad, width = _slow_frame(body, skipped + 1)
-    whole = frame.select((pl.col(name) == pl.col(name).round(0)).all() for name in INTEGER_FIELDS).row(0)
+    exact = [(pl.col(name) == pl.col(name).round(0)) & (pl.col(name).abs() < EXACT) for name in INTEGER_FIELDS]
+    whole = frame.select(check.all() for check in exact).row(0)
     frame = frame.with_columns(
         pl.col(name).cast(pl.Int64) for name, is_whole in zip(INTEGER_FIELDS, whole, strict=True) if is_whole
     )
@@ -250,7 +254,7 @@ def _clean(draft: Draft) -> None:
     """The cleaning rules, in order; see docs/reference/trace-formats.md."""
     import polars as pl
 
-    again = pl.col("job").is_duplicated() & pl.col("status").is_in(PARTIAL_STATUSES)
+    again = pl.col("job").is_duplicated() & pl.col("status").cast(pl.Float64).is_in(PARTIAL_STATUSES)
     draft.drop(again, "part of a checkpointed job that is listed as a whole")
     draft.drop(pl.col("run_s") <= 0, NEVER_RAN)
     unknown = (pl.col("requested") <= 0) & (pl.col("allocated") <= 0)
@@ -268,16 +272,16 @@ def _canonical() -> list[pl.Expr]:
 
     def name(field: str) -> pl.Expr:
         known = pl.when(pl.col(field) >= 0).then(pl.col(field))
-        return known.cast(pl.Int64).cast(pl.String)
+        return known.cast(pl.Int64, strict=False).cast(pl.String)
 
-    status = pl.col("status").cast(pl.Int64)
+    status = pl.col("status").cast(pl.Int64, strict=False)
     return [
         pl.col("line"),
-        pl.col("job").cast(pl.Int64).cast(pl.String).alias("job_id"),
+        pl.col("job").cast(pl.Int64, strict=False).cast(pl.String).alias("job_id"),
         pl.col("submit_s"),
         pl.col("run_s").alias("duration_s"),
         pl.col("requested_s"),
-        pl.col("requested").cast(pl.Int64).alias("tasks"),
+        pl.col("requested").alias("tasks"),
         pl.lit(1.0).alias("cpus"),
         name("user").alias("user"),
         name("group").alias("group"),

@@ -203,8 +203,8 @@ def read_table(
     else:
         body = data[starts[0] :] if good.any() else b""
     frame = _cells(body, separator, names, quoted=quoted)
-    if frame.height != int(good.sum()):
-        raise TraceError(f"{source.path}: quotes do not pair up, so rows cannot be told apart")
+    if frame is None or frame.height != int(good.sum()):
+        raise TraceError(f"{source.path}:{_odd_quotes(data)}: quotes do not pair up, so cells cannot be told apart")
     return RawTable(source, frame, lines[good], bad, len(starts))
 
 
@@ -235,7 +235,7 @@ def _records(data: bytes, separator: str, *, quoted: bool) -> tuple[IntArray, In
 def _heading(source: Source, line: bytes, separator: str, *, quoted: bool) -> list[str]:
     text = line.decode("utf-8", errors="replace")
     cells = text.split(separator)
-    names = [cell.strip().strip('"') if quoted else cell.strip() for cell in cells]
+    names = [" ".join((cell.strip().strip('"') if quoted else cell).split()) for cell in cells]
     names = [name or f"column_{i + 1}" for i, name in enumerate(names)]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -244,8 +244,15 @@ def _heading(source: Source, line: bytes, separator: str, *, quoted: bool) -> li
     return names
 
 
-def _cells(body: bytes, separator: str, names: Sequence[str], *, quoted: bool) -> pl.DataFrame:
-    """Records as a frame of text; every record has the right number of fields."""
+def _odd_quotes(data: bytes) -> int:
+    """The first line with an odd number of quotes, or the first with any."""
+    counts = [(number, line.count(b'"')) for number, line in enumerate(data.split(b"\n"), start=1)]
+    odd = next((number for number, count in counts if count % 2), None)
+    return odd or next((number for number, count in counts if count), 1)
+
+
+def _cells(body: bytes, separator: str, names: Sequence[str], *, quoted: bool) -> pl.DataFrame | None:
+    """Records as a frame of text; every record has the right number of fields. None where quotes are misplaced."""
     import polars as pl
 
     if not body:
@@ -254,11 +261,14 @@ def _cells(body: bytes, separator: str, names: Sequence[str], *, quoted: bool) -
         body = body.replace(b"\r\n", b"\n").removesuffix(b"\r")
     if b"\n\n" in body:
         body = b"\n".join(line for line in body.split(b"\n") if line)
-    return pl.read_csv(
-        body,
-        separator=separator,
-        has_header=False,
-        schema=dict.fromkeys(names, pl.String),
-        quote_char='"' if quoted else None,
-        encoding="utf8-lossy",
-    )
+    try:
+        return pl.read_csv(
+            body,
+            separator=separator,
+            has_header=False,
+            schema=dict.fromkeys(names, pl.String),
+            quote_char='"' if quoted else None,
+            encoding="utf8-lossy",
+        )
+    except (pl.exceptions.ComputeError, pl.exceptions.SchemaError):
+        return None  # a quote inside an unquoted cell: the parser and the count of fields disagree
