@@ -1,1 +1,1 @@
-"""Measured speed. ``python -m benchmarks.run`` prints a table and one JSON document; see docs/reference/benchmarks.md."""
+"""Measured speed: ``python -m benchmarks.run`` prints a table and a JSON document (docs/reference/benchmarks.md)."""

@@ -43,3 +43,7 @@ def warm_up() -> None:
     state.absorb(0.0, finished, 0, 0, 1)
     state.run_pass(0.0)
     state.advance(0.0, finished, 0, 1, 2)
+
+
+if __name__ == "__main__":
+    warm_up()

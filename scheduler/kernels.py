@@ -697,7 +697,7 @@ def note_freed(st: State, from_s: float) -> None:
 def reserve(st: State, row: Int, from_s: float) -> None:
     """Give a waiting job the earliest reservation from ``from_s`` on that delays nobody's."""
     st.jobs_f[RESERVED_S, row] = np.nan
-    from_k = 0
+    from_k: Int = 0
     bound_s = max(from_s, kind_bound(st, row))
     if bound_s > st.profile_s[0]:
         from_k = np.searchsorted(st.profile_s[: st.counters[PROFILE_LEN]], bound_s, side="left")

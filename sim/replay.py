@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from shunter.scheduler.compiled import warm_up
 from shunter.scheduler.decide import Settings
 from shunter.scheduler.metrics import Outcome, summarise
 from shunter.scheduler.policies.registry import choose_ordering
+from shunter.sim.checkpoint import load_checkpoint, save_checkpoint
 from shunter.sim.derived import events, timeline
 from shunter.sim.engine import Options, Simulation, timed_run
 from shunter.sim.result import Result
@@ -52,6 +54,7 @@ def simulate(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
     checkpoint: Path | None = None,
+    autosave_s: float = 60.0,
     resume: bool = False,
 ) -> Result:
     """Replay a trace.
@@ -70,7 +73,8 @@ def simulate(
         seed: Kept in the manifest; the replay itself draws nothing.
         progress: Called with the simulation now and then.
         should_stop: Asked now and then whether to stop.
-        checkpoint: File to save an interrupted replay to.
+        checkpoint: File to save an interrupted replay to, and now and then one that goes on, in case it is killed.
+        autosave_s: Seconds between two such savings.
         resume: Take up the replay saved in ``checkpoint``.
 
     Raises:
@@ -78,38 +82,44 @@ def simulate(
         TraceError: No jobs, or a window outside the trace.
         Interrupted: ``should_stop`` said so.
     """
-    chosen = choose_ordering(policy)
-    settings = Settings(ordering=chosen, backfill=backfill, placement=placement, depth=depth)
+    settings = Settings(choose_ordering(policy), backfill, placement, depth)
     options = Options(settings=settings, ties=ties, interval_s=interval_s)
     spec = cluster or trace.cluster
-    shown = trace if window is None else trace.window(*window)
-    workload = prepare(shown, spec, clairvoyant=clairvoyant)
+    workload = prepare(trace if window is None else trace.window(*window), spec, clairvoyant=clairvoyant)
     warm_up()
     simulation = Simulation(workload, options)
-    manifest = _manifest(trace, spec, options, window, clairvoyant, seed)
+    manifest = run_manifest(trace, spec, options, window=window, clairvoyant=clairvoyant, seed=seed)
     spent_s = 0.0
     if resume and checkpoint is not None:
-        from shunter.sim.checkpoint import load_checkpoint
-
         spent_s = load_checkpoint(checkpoint, simulation, manifest)
+    begin_s = saved_s = time.perf_counter()
 
     def ask() -> bool:
+        nonlocal saved_s
         if progress is not None:
             progress(simulation)
+        now_s = time.perf_counter()
+        if checkpoint is not None and now_s - saved_s > autosave_s:
+            save_checkpoint(checkpoint, simulation, manifest, spent_s + now_s - begin_s)
+            saved_s = time.perf_counter()
         return should_stop is not None and should_stop()
 
     complete, wall_s = timed_run(simulation, ask)
     if not complete:
         if checkpoint is not None:
-            from shunter.sim.checkpoint import save_checkpoint
-
             save_checkpoint(checkpoint, simulation, manifest, spent_s + wall_s)
         raise Interrupted(simulation, checkpoint)
-    return _result(simulation, manifest, settings, window, seed, spent_s + wall_s)
+    return _result(simulation, manifest, window, seed, spent_s + wall_s)
 
 
-def _manifest(
-    trace: Trace, cluster: ClusterSpec, options: Options, window: tuple[int, int] | None, clairvoyant: bool, seed: int
+def run_manifest(
+    trace: Trace,
+    cluster: ClusterSpec,
+    options: Options,
+    *,
+    window: tuple[int, int] | None = None,
+    clairvoyant: bool = False,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """What was run: enough to run it again, and nothing that differs between equal runs."""
     from dataclasses import asdict
@@ -146,12 +156,12 @@ def _manifest(
 def _result(
     simulation: Simulation,
     manifest: dict[str, Any],
-    settings: Settings,
     window: tuple[int, int] | None,
     seed: int,
     wall_s: float,
 ) -> Result:
     workload = simulation.workload
+    settings = simulation.options.settings
     start_s = simulation.state.jobs_f[at.START_S]
     end_s = start_s + workload.run_s
     jobs = _job_table(simulation, start_s, end_s)

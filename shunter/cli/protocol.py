@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from shunter import __version__
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from shunter.cli.simulate import Request
     from shunter.sim.compat import ProtocolRun
     from shunter.sim.result import Result
@@ -96,15 +98,16 @@ def _as_result(run: ProtocolRun, seed: int) -> Result:
     )
 
 
-def _as_table(runs: Sequence[ProtocolRun]) -> Any:
+def _as_table(runs: Sequence[ProtocolRun]) -> Table:
+    """One row a metric, one column a run: the protocols' metric names are too long for the other way round."""
     from rich.table import Table
 
-    names = list(runs[0]["metrics"])
-    table = Table(title=f"{runs[0]['trace']} under the {runs[0]['protocol']} protocol", title_justify="left")
-    table.add_column("policy")
-    table.add_column("backfill")
-    for name in names:
-        table.add_column(name, justify="right", overflow="fold")
+    first = runs[0]
+    table = Table(title=f"{first['trace']}, {first['protocol']} protocol, {first['jobs'].height:,} jobs")
+    table.add_column("metric")
     for run in runs:
-        table.add_row(run["policy"], run["backfill"], *(f"{run['metrics'][name]:,.6g}" for name in names))
+        label = run["policy"] if run["backfill"] == "none" else f"{run['policy']}+{run['backfill']}"
+        table.add_column(label, justify="right")
+    for name in first["metrics"]:
+        table.add_row(name, *(f"{run['metrics'][name]:,.4f}".rstrip("0").rstrip(".") for run in runs))
     return table

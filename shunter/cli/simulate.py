@@ -152,6 +152,35 @@ class Request:
         if self.out is not None:
             check_writable(self.out)
 
+    def checkpoint(self, policy: str, backfill: str) -> Path | None:
+        """Where the state of a run that is stopped or killed is kept; None without a folder for results."""
+        return self.out / f".{_folder_name(policy, backfill)}.checkpoint" if self.out else None
+
+    def kept_folder(self, policy: str, backfill: str) -> Path:
+        """Where a run that was complete before the others were stopped is kept."""
+        return (self.out or Path()) / f".{_folder_name(policy, backfill)}.done"
+
+    def kept_run(self, policy: str, backfill: str, trace: Trace, cluster: ClusterSpec) -> Result | None:
+        """With ``--resume``, the run that is complete already, if it is the very same one."""
+        import json
+
+        from shunter.scheduler.decide import Settings
+        from shunter.scheduler.policies.registry import choose_ordering
+        from shunter.sim.engine import Options
+        from shunter.sim.replay import run_manifest
+        from shunter.sim.result import Result
+
+        folder = self.kept_folder(policy, backfill)
+        if not (self.resume and folder.is_dir()):
+            return None
+        kept = Result.load(folder)
+        options = Options(
+            Settings(choose_ordering(policy), backfill, self.placement, self.depth), self.ties, self.interval_s
+        )
+        wanted = run_manifest(trace, cluster, options, window=self.window, clairvoyant=self.clairvoyant, seed=self.seed)
+        wanted = json.loads(json.dumps(wanted))
+        return kept if all(kept.manifest.get(key) == value for key, value in wanted.items()) else None
+
     @property
     def runs(self) -> list[tuple[str, str]]:
         """(policy, backfill) pairs, each once, in the order asked for."""
@@ -232,12 +261,17 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
     from shunter.sim.replay import Interrupted, simulate
 
     prepare_kernels(quiet=request.quiet)
-    results = []
+    results: list[Result] = []
     with stop_on_signals() as stop:
         for policy, backfill in request.runs:
-            checkpoint = request.out / f".{_folder_name(policy, backfill)}.checkpoint" if request.out else None
-            with progress_bar(f"{policy} {backfill}" if backfill != "none" else policy, request.quiet) as progress:
-                try:
+            done = request.kept_run(policy, backfill, trace, cluster)
+            if done is not None:
+                results.append(done)
+                continue
+            checkpoint = request.checkpoint(policy, backfill)
+            label = policy if backfill == "none" else f"{policy}+{backfill}"
+            try:
+                with progress_bar(label, request.quiet) as progress:
                     result = simulate(
                         trace,
                         policy=policy,
@@ -255,14 +289,13 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
                         checkpoint=checkpoint,
                         resume=bool(request.resume and checkpoint and checkpoint.exists()),
                     )
-                except Interrupted as interrupted:
-                    done = interrupted.simulation.num_done
-                    total = interrupted.simulation.workload.num_jobs
-                    how = "; the same command with --resume takes it up" if checkpoint else ""
-                    note(f"interrupted after {done:,} of {total:,} jobs of {policy}{how}")
-                    raise typer.Exit(130) from None
-            if checkpoint is not None:
-                checkpoint.unlink(missing_ok=True)
+            except Interrupted as interrupted:
+                for finished in results if request.out else []:
+                    finished.save(request.kept_folder(finished.policy, finished.backfill))
+                jobs = f"{interrupted.simulation.num_done:,} of {interrupted.simulation.workload.num_jobs:,} jobs"
+                how = "; the same command with --resume takes it up" if checkpoint else ""
+                note(f"interrupted after {jobs} of {label}{how}")
+                raise typer.Exit(130) from None
             results.append(result)
     return results
 

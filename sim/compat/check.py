@@ -1,8 +1,9 @@
-"""Compare the protocols with the golden results of the systems that they reproduce.
+"""Compare the protocols, and the engine itself, with the golden results of other simulators.
 
 ``python -m shunter.sim.compat.check GOLDEN_DIR`` prints one line per folder: runs compared, runs equal and the largest
-difference. ``GOLDEN_DIR`` holds ``rlscheduler/`` and ``lucid/``, either may be absent; the logs are looked for in
-``GOLDEN_DIR/../traces/swf`` unless ``--traces`` says otherwise. The exit code is 1 unless every run is equal.
+difference. ``GOLDEN_DIR`` holds ``rlscheduler/``, ``lucid/`` and ``swf-replay/``, any may be absent; the logs are
+looked for in ``GOLDEN_DIR/../traces/swf`` unless ``--traces`` says otherwise. The exit code is 1 unless every run is
+equal.
 
 A run is equal when every whole number in it (start, end, order, checksum) is the same and every metric lies within
 1e-9 relative of the printed one, or within half a unit of its last printed decimal.
@@ -40,6 +41,18 @@ LOG_OF = {"SDSC-SP2": ("SDSC-SP2-1998-4.2-cln", 10_000), "Lublin-1": ("lublin_25
 """Log and number of leading jobs (0: all) of the published tables' traces."""
 
 PUBLISHED_METRICS = {"bsld": "avg_bsld", "utilization": "util_rls"}
+
+REPLAYS = {
+    "start_fcfs": ("fcfs", "none"),
+    "start_sjf": ("sjf", "none"),
+    "start_easy": ("fcfs", "easy"),
+    "start_easy_sjbf": ("fcfs", "easy-sjbf"),
+    "start_conservative": ("fcfs", "conservative"),
+}
+"""Column of a whole-trace replay → this project's ordering and backfilling."""
+
+REPLAY_PROCESSORS = 128.0
+"""Size of the machine of SDSC-SP2, from which all the whole-trace replays are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +216,38 @@ def nodes_of(path: Path) -> dict[str, int]:
     return {row["vc"]: int(row["nodes"]) for row in rows}
 
 
+def whole_trace(path: Path) -> Iterator[Outcome]:
+    """A whole-trace replay: the start of every job under each policy that the file has, exactly.
+
+    pyss makes a pass after every event. On a copy of the trace in which no two events coincide that must not matter,
+    so there, and for AccaSim, the engine makes its own one pass an instant.
+    """
+    import polars as pl
+
+    from shunter.scheduler import layout as at
+    from shunter.scheduler.decide import Settings
+    from shunter.scheduler.policies.registry import choose_ordering
+    from shunter.sim.engine import Options, Simulation
+    from shunter.sim.workload import prepare
+    from shunter.traces.tables import Trace, make_jobs, pool
+
+    golden = pl.read_csv(path)
+    columns = {"submit_s": "submit", "duration_s": "run", "requested_s": "estimate", "tasks": "procs"}
+    jobs = make_jobs(
+        {"job_id": golden["job_id"].cast(pl.String), "cpus": np.ones(len(golden))}
+        | {ours: golden[theirs] for ours, theirs in columns.items()}
+    )
+    trace = Trace(name=path.name, jobs=jobs, cluster=pool(REPLAY_PROCESSORS))
+    workload = prepare(trace, trace.cluster)
+    ties = "per-event" if "pyss" in path.name and "tiefree" not in path.name else "instant"
+    for column, (policy, backfill) in REPLAYS.items():
+        if column in golden.columns:
+            simulation = Simulation(workload, Options(Settings(choose_ordering(policy), backfill), ties=ties))
+            simulation.run()
+            difference = np.abs(simulation.state.jobs_f[at.START_S] - golden[column].to_numpy()).max()
+            yield f"{path.name} {policy} {backfill} ties={ties}", difference == 0, float(difference)
+
+
 def read_json(path: Path) -> Any:
     """A JSON document, gzipped or not."""
     data = path.read_bytes()
@@ -213,7 +258,7 @@ def compare(golden: Path, traces: Path) -> list[Comparison]:
     """Compare everything that ``golden`` holds.
 
     Raises:
-        UsageError: It holds neither folder.
+        UsageError: It holds none of the folders.
     """
     comparisons = []
     if (golden / "rlscheduler").is_dir():
@@ -223,8 +268,12 @@ def compare(golden: Path, traces: Path) -> list[Comparison]:
             comparisons.append(summarise("rlscheduler", part.__name__, outcomes))
     files = sorted((golden / "lucid").glob("*.jobs.csv.gz"))
     comparisons += [summarise("lucid", path.name, virtual_clusters(path, nodes_of(path))) for path in files]
+    files = sorted((golden / "swf-replay").glob("*.csv.gz"))
+    comparisons += [summarise("swf-replay", path.name, whole_trace(path)) for path in files]
     if not comparisons:
-        raise UsageError(f"{golden}: holds neither rlscheduler/ nor lucid/; expected a folder of golden results")
+        raise UsageError(
+            f"{golden}: holds neither rlscheduler/ nor lucid/ nor swf-replay/; expected a folder of golden results"
+        )
     return comparisons
 
 
