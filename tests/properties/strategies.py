@@ -68,3 +68,10 @@ def traces(
 
 def as_array(values: list[int]) -> np.ndarray:
     return np.asarray(values, dtype=np.int64)
+
+
+@st.composite
+def lanes(draw: st.DrawFn, *, overruns: bool = True, max_jobs: int = 14) -> tuple[ClusterSpec, Trace]:
+    """A cluster, pool or nodes, with a workload for it."""
+    cluster = draw(st.one_of(pools(), node_clusters()))
+    return cluster, draw(traces(cluster, overruns=overruns, max_jobs=max_jobs))

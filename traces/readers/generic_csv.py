@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from shunter.scheduler.errors import TraceError
 from shunter.traces.readers.base import Format, Head, Source
 from shunter.traces.readers.draft import Draft
+from shunter.traces.readers.swf import PLAUSIBLE_EPOCH_S
 from shunter.traces.readers.table import RawTable, read_table
 from shunter.traces.tables import OUTCOMES, Trace, job_schema
 
@@ -129,7 +130,7 @@ def _start(draft: Draft, mapping: ColumnMapping) -> None:
     rule = mapping.columns.get("submit_s")
     stamped = rule is not None and rule.format is not None
     first = draft.frame["submit_s"].min() if draft.frame.height else None
-    if stamped or (isinstance(first, float) and first >= 1e9):
+    if stamped or (isinstance(first, float) and PLAUSIBLE_EPOCH_S[0] <= first < PLAUSIBLE_EPOCH_S[1]):
         draft.rebase()
 
 

@@ -58,8 +58,9 @@ PARTIAL_STATUSES = (2.0, 3.0, 4.0)
 EXACT = 2.0**53
 """Whole numbers below this are exact as float64."""
 
-FIRST_PLAUSIBLE_EPOCH_S = 1e9
-"""Submit times from here on (2001) are Unix seconds: as seconds since a log's start they would mean 31 years."""
+PLAUSIBLE_EPOCH_S = (1e9, 4e9)
+"""First submit times in this range (2001 to 2096) are Unix seconds: since a log's start they would mean 31 years.
+Larger ones are no dates: a log that counts in milliseconds is left as it stands."""
 
 NO_LIMIT = "requested time unknown (0 or less)"
 BY_ALLOCATED = "requested processors unknown: allocated ones taken"
@@ -322,7 +323,8 @@ def _read(source: Source) -> Trace:
         header["extra_fields_note"] = f"{width - len(FIELDS)} fields beyond the format's 18 are ignored"
     start = leading_integer(header.get("UnixStartTime"))
     draft.start_unix_s = float(start) if start else None
-    if start is None and draft.frame.height and float(draft.frame["submit_s"].min()) >= FIRST_PLAUSIBLE_EPOCH_S:  # type: ignore[arg-type]
+    first = float(draft.frame["submit_s"].min()) if draft.frame.height else 0.0  # type: ignore[arg-type]
+    if start is None and PLAUSIBLE_EPOCH_S[0] <= first < PLAUSIBLE_EPOCH_S[1]:
         draft.adjusted["submit times were Unix seconds: counted from the first"] = draft.frame.height
         draft.rebase()
     cluster = source.cluster or _cluster(header)
