@@ -74,24 +74,26 @@ def render_difference_table(comparison: Comparison) -> Table:
     from shunter.sim.compare import MEASURES, readable
 
     table = Table(title=f"{comparison.num_jobs} jobs paired", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("Mean")
-    for label in (comparison.a, comparison.b):
-        table.add_column(Text(label), justify="right", no_wrap=len(label) < 16)
-    for heading in ("Difference", "95 % interval", "Jobs better /\nequal / worse"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for measure in MEASURES:
-        found = comparison.difference(measure.name)
-        interval = "too few jobs"
-        if found.interval is not None:
-            interval = " … ".join(readable(v, measure.unit, signed=True) for v in found.interval)
+        table.add_column(measure.label.capitalize().replace(" ", "\n", 1), justify="right", vertical="bottom")
+    found = [comparison.difference(measure.name) for measure in MEASURES]
+    pairs = list(zip(MEASURES, found, strict=True))
+    table.add_row(Text(f"mean, {comparison.a}"), *(readable(f.mean_a, m.unit) for m, f in pairs))
+    table.add_row(Text(f"mean, {comparison.b}"), *(readable(f.mean_b, m.unit) for m, f in pairs))
+    table.add_row(
+        "difference",
+        *(Text(readable(f.difference, m.unit, signed=True), style=verdict_style(f)) for m, f in pairs),
+    )
+    for i, end in enumerate(("95 % interval from", "to")):
         table.add_row(
-            measure.label,
-            readable(found.mean_a, measure.unit),
-            readable(found.mean_b, measure.unit),
-            Text(readable(found.difference, measure.unit, signed=True), style=verdict_style(found)),
-            interval,
-            " / ".join(f"{100 * share:.0f}" for share in (found.better, found.equal, found.worse)) + " %",
+            end,
+            *("too few jobs" if f.interval is None else readable(f.interval[i], m.unit, signed=True) for m, f in pairs),
         )
+    table.add_row(
+        "jobs better/equal/worse",
+        *("/".join(f"{100 * share:.0f}" for share in (f.better, f.equal, f.worse)) + " %" for f in found),
+    )
     return table
 
 
