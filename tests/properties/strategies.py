@@ -24,7 +24,7 @@ def node_clusters(draw: st.DrawFn) -> ClusterSpec:
     groups = [
         NodeGroup(
             name=f"g{i}",
-            count=draw(st.integers(1, 4)),
+            count=draw(st.integers(1, 3)),
             cpus=draw(st.integers(2, 8)),
             memory_gib=draw(st.integers(4, 16)),
             gpus=draw(st.integers(0, 4)),

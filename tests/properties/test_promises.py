@@ -111,8 +111,6 @@ def test_conservative_with_perfect_requests_starts_every_job_at_its_first_promis
     """Nothing ends early, so nothing is compressed: what was promised at submission is what happens."""
     cluster = data.draw(pools())
     trace = data.draw(traces(cluster, overruns=False))
-    run = record(
-        prepare(trace, cluster, clairvoyant=True), Options(Settings(choose_ordering("fcfs"), "conservative"))
-    )
+    run = record(prepare(trace, cluster, clairvoyant=True), Options(Settings(choose_ordering("fcfs"), "conservative")))
     for row, promised in promises(run).items():
         assert set(promised) == {run.state.jobs_f[at.START_S, row]}

@@ -38,9 +38,7 @@ paced = st.builds(Options, settings=choices, interval_s=st.sampled_from([0.0, 1.
 def recorded(draw: st.DrawFn, how: st.SearchStrategy[Options]) -> Recorder:
     cluster, trace = draw(lanes())
     kill = draw(st.booleans())
-    return record(
-        prepare(trace, replace(cluster, kill_at_limit=kill), clairvoyant=draw(st.booleans())), draw(how)
-    )
+    return record(prepare(trace, replace(cluster, kill_at_limit=kill), clairvoyant=draw(st.booleans())), draw(how))
 
 
 def starts(workload: Workload, how: Options) -> list[float]:

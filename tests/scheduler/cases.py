@@ -25,8 +25,7 @@ def table(text: str, cluster: ClusterSpec, *, name: str = "table") -> Trace:
     names = [COLUMN_OF.get(column, column) for column in header]
     schema = job_schema()
     columns: dict[str, list[Any]] = {
-        column: [cell(line[i], numeric=schema[column].is_numeric()) for line in lines]
-        for i, column in enumerate(names)
+        column: [cell(line[i], numeric=schema[column].is_numeric()) for line in lines] for i, column in enumerate(names)
     }
     if not {"cpus", "gpus"} & set(columns):
         columns["cpus"] = [1.0] * len(lines)

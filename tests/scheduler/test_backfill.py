@@ -31,9 +31,7 @@ def first_plan(text: str, chosen: Settings, cluster: ClusterSpec | None = None) 
 
 def started(text: str, chosen: Settings) -> str:
     """Rows started at 0 s, as letters, with a star behind those that overtook a waiting job."""
-    return " ".join(
-        "abcdefgh"[start.row] + "*" * start.backfilled for start in first_plan(text, chosen).starts
-    )
+    return " ".join("abcdefgh"[start.row] + "*" * start.backfilled for start in first_plan(text, chosen).starts)
 
 
 @pytest.mark.parametrize(
