@@ -73,9 +73,7 @@ def plan(snapshot: Snapshot, settings: Settings, *, usage_s: FloatArray | None =
     return Plan(
         based_on=snapshot.version,
         starts=starts,
-        reservations=tuple(
-            Reserve(int(rows[i]), float(reserved[i])) for i in still if settings.backfill == "conservative"
-        ),
+        reservations=tuple(Reserve(int(rows[i]), float(reserved[i])) for i in still if not np.isnan(reserved[i])),
         extensions=tuple(Extend(int(rows[i]), float(state.jobs_f[at.END_S, i])) for i in moved),
         skipped=tuple(_reasons(state, rows, settings)),
         next_pass_s=float(next_pass_s),
@@ -89,7 +87,7 @@ def _reasons(state: ClusterState, rows: IntArray, settings: Settings) -> list[tu
         fits = state.jobs_i[at.TASKS, i] <= state.shapes[at.FREE_SLOTS, state.jobs_i[at.SHAPE, i]]
         if position > 0 and settings.backfill == "none":
             reason = Reason.BEHIND_HEAD
-        elif settings.depth and position > settings.depth and settings.backfill.startswith("easy"):
+        elif settings.depth and position > settings.depth:
             reason = Reason.BEYOND_DEPTH
         else:
             reason = Reason.WOULD_DELAY if fits else Reason.NO_CAPACITY

@@ -838,14 +838,28 @@ def profile_from_promises(st: State, now_s: float) -> None:
 
 @njit(cache=True)
 def rebuild_profile(st: State, now_s: float) -> None:
-    """Make the profile anew and reserve for every waiting job again, in queue order."""
+    """Make the profile anew and reserve again for every waiting job that had a reservation, in queue order."""
     profile_from_running(st, now_s)
     st.counters[PASS_NUMBER] += 1
     st.counters[NUM_FREED] = 0
     for position in range(st.counters[QUEUE_LO], st.counters[QUEUE_HI]):
         row = st.jobs_i[QUEUE, position]
-        reserve(st, row, now_s)
-        note_bound(st, row, -np.inf)
+        if not np.isnan(st.jobs_f[RESERVED_S, row]):
+            reserve(st, row, now_s)
+            note_bound(st, row, -np.inf)
+
+
+@njit(cache=True)
+def reserve_new(st: State, now_s: float, depth: Int) -> None:
+    """Reserve for the waiting jobs that have no reservation yet, down to ``depth`` behind the head (0: all)."""
+    last = st.counters[QUEUE_HI]
+    if depth > 0:
+        last = min(last, st.counters[QUEUE_LO] + 1 + depth)
+    for position in range(st.counters[QUEUE_LO], last):
+        row = st.jobs_i[QUEUE, position]
+        if np.isnan(st.jobs_f[RESERVED_S, row]):
+            reserve(st, row, now_s)
+            note_bound(st, row, -np.inf)
 
 
 @njit(cache=True)
@@ -861,48 +875,52 @@ def put_off(st: State, row: Int, now_s: float) -> None:
 
 
 @njit(cache=True)
-def pass_conservative(st: State, now_s: float, strategy: Int) -> float:
+def pass_conservative(st: State, now_s: float, strategy: Int, depth: Int) -> float:
     """Conservative backfilling: every waiting job holds a reservation, and nobody's is ever made later by another job.
 
     When capacity was freed the reservations are compressed in queue order; new jobs take the earliest gap; due jobs
     start. A due job that does not fit means that a running job overran its request (its expected end is put off and
     all reservations are made anew) or that free capacity lies on too many nodes (its own reservation is put off).
-    Mu'alem & Feitelson, IEEE TPDS 12(6), 2001. Returns the next reservation after ``now_s``; inf when there is none.
+    Jobs further than ``depth`` behind the head hold no reservation yet (0: all do). Mu'alem & Feitelson, IEEE TPDS
+    12(6), 2001. Returns the next reservation after ``now_s``; inf when there is none.
     """
     profile_trim(st, now_s)
     if st.counters[RELEASED] == 1:
         compress(st, now_s)
-    for position in range(st.counters[QUEUE_LO], st.counters[QUEUE_HI]):
-        row = st.jobs_i[QUEUE, position]
-        if np.isnan(st.jobs_f[RESERVED_S, row]):
-            reserve(st, row, now_s)
-            note_bound(st, row, -np.inf)
     again = True
     next_s = np.inf
     while again:
-        again = False
+        reserve_new(st, now_s, depth)
+        overran = False
         next_s = np.inf
         num_started = 0
         waits_ahead = 0
         for position in range(st.counters[QUEUE_LO], st.counters[QUEUE_HI]):
             row = st.jobs_i[QUEUE, position]
             s = st.jobs_i[SHAPE, row]
-            if st.jobs_f[RESERVED_S, row] <= now_s and st.jobs_i[TASKS, row] <= st.shapes[FREE_SLOTS, s]:
+            is_due = st.jobs_f[RESERVED_S, row] <= now_s
+            if is_due and st.jobs_i[TASKS, row] <= st.shapes[FREE_SLOTS, s]:
                 start_job(st, row, now_s, strategy, waits_ahead, st.slots[s])
                 st.jobs_i[PICK, num_started] = position
                 num_started += 1
                 continue
-            if st.jobs_f[RESERVED_S, row] <= now_s:
+            if is_due:
                 if st.jobs_f[RUN_END_S, 0] <= now_s:
-                    again = True
+                    overran = True
                     break
                 put_off(st, row, now_s)
             waits_ahead = 1
-            next_s = min(next_s, st.jobs_f[RESERVED_S, row])
+            if st.jobs_f[RESERVED_S, row] < next_s:  # noqa: PLR1730 - false for NaN, a job without a reservation
+                next_s = st.jobs_f[RESERVED_S, row]
         remove_started(st, num_started)
-        if again:
+        if overran:
             extend_overdue(st, now_s)
             rebuild_profile(st, now_s)
+        again = overran
+        if depth > 0 and num_started > 0:
+            again = True  # the depth now reaches jobs that it did not reach before
+    if depth > 0 and st.counters[QUEUE_HI] - st.counters[QUEUE_LO] - 1 > depth:
+        st.counters[CUT_SHORT] += 1
     return next_s
 
 
@@ -938,7 +956,7 @@ def run_pass(st: State, now_s: float, mode: Int, strategy: Int, depth: Int) -> f
     if mode == NO_BACKFILL:
         start_heads(st, now_s, strategy)
     elif mode == CONSERVATIVE:
-        next_s = pass_conservative(st, now_s, strategy)
+        next_s = pass_conservative(st, now_s, strategy, depth)
     else:
         pass_easy(st, mode, now_s, strategy, depth)
     st.counters[RELEASED] = 0

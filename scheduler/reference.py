@@ -231,7 +231,7 @@ class _Promises:
 
 
 def _conservative(
-    cluster: _Cluster, queue: list[int], reserved_s: dict[int, float], released: bool
+    cluster: _Cluster, queue: list[int], reserved_s: dict[int, float], released: bool, depth: int
 ) -> tuple[dict[int, float], dict[int, float]]:
     """Start what is due; returns the reservations of the others and the expected ends that were put off."""
     now_s = cluster.now_s
@@ -242,35 +242,40 @@ def _conservative(
             if held.get(row, -math.inf) > now_s:
                 before_s = held.pop(row)
                 held[row] = min(promises.earliest(row, now_s, before_s), before_s)
-    for row in queue:
-        if row not in held:
-            held[row] = promises.earliest(row, now_s, math.inf)
     extended: dict[int, float] = {}
     while True:
+        for row in queue[: depth + 1] if depth else queue:
+            if row not in held:
+                held[row] = promises.earliest(row, now_s, math.inf)
         overtaken = False
         blocked_by_overrun = False
+        any_started = False
         for row in list(queue):
-            if held[row] <= now_s and cluster.fits(row):
+            due = row in held and held[row] <= now_s
+            if due and cluster.fits(row):
                 del held[row]
                 queue.remove(row)
                 cluster.start(row, cluster.slots(row, cluster.free), backfilled=overtaken)
+                any_started = True
                 continue
-            if held[row] <= now_s:
+            if due:
                 if min(job.end_s for job in cluster.running) <= now_s:
                     blocked_by_overrun = True
                     break
                 del held[row]
                 held[row] = promises.earliest(row, min(job.end_s for job in cluster.running), math.inf)
             overtaken = True
-        if not blocked_by_overrun:
+        if blocked_by_overrun:
+            for job in cluster.running:
+                if job.end_s <= now_s:
+                    job.end_s = now_s + max(OVERRUN_GRACE_S, now_s - (job.started_s + job.expected_s))
+                    extended[job.row] = job.end_s
+            had = [row for row in queue if row in held]
+            held.clear()
+            for row in had:
+                held[row] = promises.earliest(row, now_s, math.inf)
+        elif not (depth and any_started):
             return held, extended
-        for job in cluster.running:
-            if job.end_s <= now_s:
-                job.end_s = now_s + max(OVERRUN_GRACE_S, now_s - (job.started_s + job.expected_s))
-                extended[job.row] = job.end_s
-        held.clear()
-        for row in queue:
-            held[row] = promises.earliest(row, now_s, math.inf)
 
 
 def reference_plan(snapshot: Snapshot, settings: Settings, *, usage_s: FloatArray | None = None) -> Plan:
@@ -288,7 +293,7 @@ def reference_plan(snapshot: Snapshot, settings: Settings, *, usage_s: FloatArra
         _start_heads(cluster, queue)
     elif settings.backfill == "conservative":
         before = {int(row): float(snapshot.reserved_s[i]) for i, row in enumerate(rows)}
-        held, extended = _conservative(cluster, queue, before, snapshot.released)
+        held, extended = _conservative(cluster, queue, before, snapshot.released, settings.depth)
     else:
         _easy(cluster, queue, settings)
     name = snapshot.rows

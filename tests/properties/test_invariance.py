@@ -27,7 +27,7 @@ HAS_A_SCALE_OF_PROCESSORS = {"f1", "f2", "f3", "f4", "unicep"}
 HAS_A_SCALE_OF_TIME = {"f1", "f2", "f3", "f4", "unicep", "fairshare", "multifactor"}
 """Logarithms, UNICEP's 1e-15 s, and the half-life and largest age in days."""
 
-FEW = settings(max_examples=25, deadline=None)
+FEW = settings(max_examples=15, deadline=None)
 
 
 def changed(trace: Trace, **columns: object) -> Trace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import assume, given, settings
@@ -169,7 +170,7 @@ def test_one_processor_serves_one_job_at_a_time_without_a_gap(data: st.DataObjec
     trace = replace(trace, jobs=make_jobs(frame.to_dict(as_series=True)))
     run = record(prepare(trace, cluster), Options(data.draw(choices)))
     ordered = sorted((held.start_s, held.end_s) for held in run.held)
-    for (_, end_s), (next_s, _) in zip(ordered, ordered[1:], strict=False):
+    for (_, end_s), (next_s, _) in pairwise(ordered):
         assert next_s >= end_s
     submitted = [(float(run.workload.columns.submit_s[held.row]), held) for held in run.held]
     for submit_s, held in submitted:

@@ -20,7 +20,7 @@ NOTHING = np.zeros(0, dtype=np.int64)
 
 
 def table(text: str, cluster: ClusterSpec, *, name: str = "table") -> Trace:
-    """A trace from lines of cells below a line of column names; ``-`` is a missing value, a task has 1 CPU if unsaid."""
+    """A trace from lines of cells below a line of names; ``-`` is a missing value, and a task has 1 CPU if unsaid."""
     header, *lines = [line.split() for line in text.strip().splitlines()]
     names = [COLUMN_OF.get(column, column) for column in header]
     schema = job_schema()

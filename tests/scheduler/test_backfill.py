@@ -118,7 +118,7 @@ CONSERVATIVE = """
 
 
 def test_conservative_reserves_for_everybody() -> None:
-    """b: 100 s, after a. c: 4 free until 100 s, then 2, so 150 s. d: 2 are free for ever. e: 0 free from 100 to 150 s."""
+    """b: 100 s, after a. c: 4 free until 100 s, then 2: 150 s. d: 2 are free for ever. e: 0 free from 100 to 150 s."""
     proposed = first_plan(CONSERVATIVE, settings(backfill="conservative"))
     assert [(start.row, start.backfilled) for start in proposed.starts] == [(0, False), (3, True)]
     assert [(promise.row, promise.start_s) for promise in proposed.reservations] == [(1, 100), (2, 150), (4, 150)]

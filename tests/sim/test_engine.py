@@ -186,7 +186,7 @@ def test_events_of_an_instant_come_in_order() -> None:
     for order in (Order.PASS, Order.ARRIVAL, Order.END, Order.REPAIR, Order.FAILURE):
         clock.at(0.1 + 0.2, order, note, order.name)
     clock.at(0.25, Order.PASS, note, "before")
-    assert [value for _, _, value in clock.pending][0] == "before"
+    assert clock.pending[0] == (0.25, Order.PASS, "before")
     while clock.pending:
         clock.step()
     assert [value for _, value in seen] == ["before", "END", "FAILURE", "REPAIR", "ARRIVAL", "PASS"]

@@ -107,7 +107,7 @@ def test_one_saturated_processor_has_the_sum_of_run_times_as_makespan(policy: st
 
 
 def test_deterministic_stream_is_plain_arithmetic() -> None:
-    """A job of 25 s every 10 s on two processors: pairs start every 25 s, so job i starts at 10·(i mod 2) + 25·(i div 2)."""
+    """A job of 25 s every 10 s on two processors: job i starts at 10·(i mod 2) + 25·(i div 2)."""
     trace = generate("deterministic", jobs=100, seed=0, params={"interval": 10, "duration": 25, "servers": 2})
     expected = [10.0 * (i % 2) + 25.0 * (i // 2) for i in range(100)]
     assert start_times(prepare(trace, trace.cluster), Options()).tolist() == expected
