@@ -51,8 +51,8 @@ class Capacity:
 
     @property
     def scarce(self) -> int:
-        """The resource that size means: GPUs where tracked, else CPUs, else memory."""
-        return next(r for r in (2, 0, 1) if self.tracked[r])
+        """The resource that size means: GPUs where there are any, else CPUs, else memory."""
+        return next(r for r in (2, 0, 1) if self.tracked[r] and (r != 2 or self.units[r].any() or not self.tracked[0]))
 
     @property
     def processors(self) -> float:

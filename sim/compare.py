@@ -174,7 +174,9 @@ def percent(ratio: float) -> str:
     return f"{100 * ratio:.0f}" if ratio >= 0.0995 else f"{100 * ratio:.1f}"
 
 
-def compare(a: Result, b: Result, *, seed: int = 0, windows: int = 20) -> Comparison:
+def compare(
+    a: Result, b: Result, *, seed: int = 0, windows: int = 20, names: tuple[str, str] | None = None
+) -> Comparison:
     """Compare two runs of the same jobs, job by job.
 
     The interval is a block bootstrap: the jobs, in submit order, are cut into ``windows`` windows of consecutive jobs
@@ -188,6 +190,7 @@ def compare(a: Result, b: Result, *, seed: int = 0, windows: int = 20) -> Compar
         b: The other run.
         seed: Seed of the resampling.
         windows: Number of windows, at least 5; less only where there are fewer jobs.
+        names: What to call the two runs; by default their labels.
 
     Raises:
         UsageError: The runs do not replay the same jobs, or share no started job, or ``windows`` is too small.
@@ -202,7 +205,7 @@ def compare(a: Result, b: Result, *, seed: int = 0, windows: int = 20) -> Compar
     bounds = np.linspace(0, num_jobs, min(windows, num_jobs) + 1).round().astype(np.int64)
     values = {m.name: (paired[f"{m.name}_a"].to_numpy(), paired[f"{m.name}_b"].to_numpy()) for m in MEASURES}
     weights = window_draws(len(bounds) - 1, np.random.default_rng(seed))
-    label_a, label_b = distinct_labels(a, b)
+    label_a, label_b = names or distinct_labels(a, b)
     return Comparison(
         a=label_a,
         b=label_b,

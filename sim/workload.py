@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shunter.scheduler.errors import TraceError
+from shunter.scheduler.errors import TraceError, UsageError
 from shunter.scheduler.snapshot import JobColumns
 from shunter.scheduler.state import Capacity, never_fits
 from shunter.scheduler.types import RESOURCES, UNITS_PER, BoolArray, FloatArray, ResourceDemand, to_units
@@ -48,19 +48,37 @@ class Workload:
         return len(self.run_s)
 
 
-def capacity_of(cluster: ClusterSpec) -> Capacity:
-    """A cluster's nodes in whole units; a resource that some group does not state is no constraint there."""
+def capacity_of(cluster: ClusterSpec, *, gpus_asked: bool = False) -> Capacity:
+    """A cluster's nodes in whole units.
+
+    CPUs or memory that a group does not state are no constraint there: logs often do not know them. GPUs that a group
+    does not state are not there. They are counted at all when some group states them, or when jobs ask for them
+    (``gpus_asked``) on nodes that are described by their CPUs.
+    """
     unlimited = np.int64(1) << 50
     rows = []
     tracked = []
     for r, resource in enumerate(RESOURCES):
+        missing = np.int64(0) if resource == "gpus" else unlimited
         amounts = [getattr(group, resource) for group in cluster.groups]
         known = [
-            unlimited if amount is None else int(to_units(np.asarray([amount]), r, up=False)[0]) for amount in amounts
+            missing if amount is None else int(to_units(np.asarray([amount]), r, up=False)[0]) for amount in amounts
         ]
         rows.append(np.repeat(np.asarray(known, dtype=np.int64), [group.count for group in cluster.groups]))
         tracked.append(any(amount is not None for amount in amounts))
-    return Capacity(units=np.stack(rows), tracked=(tracked[0], tracked[1], tracked[2]))
+    counts_gpus = tracked[2] or (gpus_asked and tracked[0])
+    return Capacity(units=np.stack(rows), tracked=(tracked[0], tracked[1], counts_gpus))
+
+
+def refuse_free_riders(trace: Trace, cluster: ClusterSpec, demand: ResourceDemand, capacity: Capacity) -> None:
+    """Raise UsageError when no job asks for anything that the cluster counts: all of them would run at once."""
+    counted = [resource for r, resource in enumerate(RESOURCES) if capacity.tracked[r]]
+    asked = [resource for r, resource in enumerate(RESOURCES) if demand.shapes[:, r].any()]
+    if not set(counted) & set(asked):
+        raise UsageError(
+            f"cluster {cluster.name!r} counts {' and '.join(counted)}, but the jobs of {trace.name} ask for "
+            f"{' and '.join(asked) or 'nothing'}: give a cluster that has what they ask for"
+        )
 
 
 def prepare(trace: Trace, cluster: ClusterSpec, *, clairvoyant: bool = False) -> Workload:
@@ -73,12 +91,14 @@ def prepare(trace: Trace, cluster: ClusterSpec, *, clairvoyant: bool = False) ->
 
     Raises:
         TraceError: The trace has no jobs.
+        UsageError: No job asks for anything that the cluster counts.
     """
     jobs = trace.jobs
     if not len(jobs):
         raise TraceError(f"{trace.name}: no jobs to replay")
-    capacity = capacity_of(cluster)
     demand = jobs.demand()
+    capacity = capacity_of(cluster, gpus_asked=bool(demand.shapes[:, RESOURCES.index("gpus")].any()))
+    refuse_free_riders(trace, cluster, demand, capacity)
     rejected = never_fits(demand, capacity)
     duration_s = jobs.floats("duration_s")
     asked_s = jobs.floats("requested_s")

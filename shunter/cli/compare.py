@@ -19,12 +19,15 @@ def compare_command(
 ) -> None:
     """Paired difference of two runs of the same jobs, with 95 % intervals, per job and per window.
 
-    Example: shunter compare runs/fcfs+easy runs/sjf+easy
+    Example: `shunter compare runs/fcfs+easy runs/sjf+easy`
     """
     from shunter.sim.compare import MEASURES, compare
     from shunter.sim.result import Result
 
-    comparison = compare(Result.load(run_a), Result.load(run_b), seed=seed, windows=windows)
+    a, b = Result.load(run_a), Result.load(run_b)
+    # The same policy on two clusters or windows: the folders' names say more than a number would.
+    names = (run_a.resolve().name, run_b.resolve().name) if a.label == b.label and run_a.name != run_b.name else None
+    comparison = compare(a, b, seed=seed, windows=windows, names=names)
     if as_json:
         import json
 
@@ -37,10 +40,9 @@ def compare_command(
     from shunter.sim.report.series import counted
 
     console = Console(highlight=False)
-    for measure in MEASURES:
-        console.print(
-            escape(comparison.statement(measure.name)) + ".", style="bold" if measure.name == "wait_s" else ""
-        )
+    statements = dict.fromkeys(comparison.statement(measure.name) for measure in MEASURES)
+    for i, statement in enumerate(statements):
+        console.print(escape(statement) + ".", style="" if i else "bold")
     console.print(render_difference_table(comparison))
     console.print(render_window_table(comparison))
     if comparison.num_left_out:

@@ -114,6 +114,10 @@ def simulate_command(
 
         spec = replace(spec, kill_at_limit=True)
     results = run_all(loaded, spec, job)
+    if not quiet and results[0].metrics["jobs_rejected"] == results[0].jobs.height:
+        from shunter.cli.console import note
+
+        note(f"every job is larger than the cluster {spec.name!r}: nothing was run")
     if out is not None:
         save_all(results, out, figures=figures, quiet=quiet)
     show(results, as_json=as_json)
