@@ -22,6 +22,7 @@ from shunter.scheduler.layout import (
     ACTIVE_POS,
     ALLOC,
     ALLOC_FREE,
+    ANY_SLOTS,
     BEST_FIT,
     BLOCKED,
     CHOSEN,
@@ -79,13 +80,11 @@ from shunter.scheduler.types import FloatArray, IntArray
 AnyArray = npt.NDArray[np.generic]
 Int = int | np.signedinteger[Any]
 
-ANY_SLOTS = np.int64(1) << 60  # a shape that needs nothing fits any number of times
-
 
 @njit(cache=True, inline="always")
 def slots_on(free: IntArray, need: IntArray, shape: Int, node: Int) -> Int:
     """Tasks of ``shape`` that fit into column ``node`` of ``free`` (R, N)."""
-    best = ANY_SLOTS
+    best = np.int64(ANY_SLOTS)
     for r in range(need.shape[0]):
         if need[r, shape] > 0:
             here = free[r, node] // need[r, shape]

@@ -126,3 +126,6 @@ KEEP_ACTIVE_SHAPES = 32
 
 OVERRUN_GRACE_S = 60.0
 """Shortest time by which conservative backfilling puts off the expected end of a job that overran its request."""
+
+ANY_SLOTS = 1 << 40
+"""How often a shape that needs nothing fits on a node: more than any gang, and summable over millions of nodes."""

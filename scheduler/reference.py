@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shunter.scheduler.decide import Settings
-from shunter.scheduler.layout import OVERRUN_GRACE_S
+from shunter.scheduler.layout import ANY_SLOTS, OVERRUN_GRACE_S
 from shunter.scheduler.plans import Extend, Plan, Reserve, Start
 from shunter.scheduler.snapshot import QueueView, Snapshot
 from shunter.scheduler.types import FloatArray, IntArray
@@ -65,7 +65,7 @@ class _Cluster:
         """(N,) tasks of the job that fit on each node of ``free``."""
         need = self.need(row)
         if not need.any():
-            return np.full(free.shape[1], 1 << 60)
+            return np.full(free.shape[1], ANY_SLOTS)
         slots: IntArray = (free[need > 0] // need[need > 0, None]).min(axis=0)
         return slots
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from shunter.scheduler.errors import TraceError, UsageError
+from shunter.sim.replay import simulate
 from shunter.sim.workload import capacity_of, prepare
 from shunter.traces.tables import ClusterSpec, NodeGroup, Trace, make_jobs, pool
 
@@ -42,6 +43,15 @@ def test_memory_that_is_not_stated_is_no_constraint() -> None:
 def test_jobs_that_ask_for_nothing_that_is_counted_are_refused() -> None:
     with pytest.raises(UsageError, match="counts gpus, but the jobs of t ask for cpus"):
         prepare(trace(pool(8), cpus=[1.0]), pool(8, resource="gpus"))
+
+
+@pytest.mark.parametrize("backfill", ["none", "easy", "conservative"])
+@pytest.mark.parametrize("placement", ["first-fit", "best-fit", "worst-fit", "packed"])
+def test_jobs_that_need_nothing_counted_start_at_once_on_any_number_of_nodes(backfill: str, placement: str) -> None:
+    cluster = ClusterSpec("gpus", (NodeGroup("gpu", 24, gpus=1),))  # 24 nodes: 2^60 slots each would not add up
+    jobs = trace(cluster, gpus=[1.0, 0.0, 0.0], cpus=[1.0, 1.0, 64.0], tasks=[25, 1, 500])
+    result = simulate(jobs, backfill=backfill, placement=placement)
+    assert result.jobs["start_s"].to_list() == [None, 0.0, 0.0]
 
 
 def test_an_empty_trace_is_refused() -> None:
