@@ -11,11 +11,14 @@ active shape; a job is in the queue or in ``RUN``, never in both; ``RUN_END_S`` 
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from shunter.scheduler.layout import (
     ACTIVE,
@@ -68,6 +71,7 @@ from shunter.scheduler.layout import (
     RUN_END_S,
     SCORE,
     SHAPE,
+    SPARE_BOUND,
     START_S,
     TASKS,
     USABLE,
@@ -79,9 +83,24 @@ from shunter.scheduler.types import FloatArray, IntArray
 
 AnyArray = npt.NDArray[np.generic]
 Int = int | np.signedinteger[Any]
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
-@njit(cache=True, inline="always")
+def compiled(function: Kernel) -> Kernel:
+    """A kernel that makes no arrays and so needs no reference counts.
+
+    They would cost more than the decisions: an atomic instruction for every field of ``State`` at every use. The caller
+    holds all arrays for as long as a call lasts.
+    """
+    return njit(cache=True, _nrt=False)(function)  # type: ignore[call-overload]
+
+
+def allocating(function: Kernel) -> Kernel:
+    """A kernel that sorts or copies into arrays of its own. Said outright: a callee inherits its caller's setting."""
+    return njit(cache=True, _nrt=True)(function)  # type: ignore[call-overload]
+
+
+@njit(cache=True, _nrt=False, inline="always")  # type: ignore[call-overload]
 def slots_on(free: IntArray, need: IntArray, shape: Int, node: Int) -> Int:
     """Tasks of ``shape`` that fit into column ``node`` of ``free`` (R, N)."""
     best = np.int64(ANY_SLOTS)
@@ -92,24 +111,43 @@ def slots_on(free: IntArray, need: IntArray, shape: Int, node: Int) -> Int:
     return best
 
 
-@njit(cache=True)
+def _move_block(_typing: Any, values: Any, _to: Any, _source: Any, _count: Any) -> Any:
+    """``move_block(values, to, source, count)``: move entries of a one-dimensional array, as ``memmove`` does.
+
+    Numba compiles neither a loop over a shifted copy nor an overlapping slice assignment to a block move: at 1,000
+    entries they take ten times as long.
+    """
+    signature = types.void(values, types.intp, types.intp, types.intp)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array_type = signature.args[0]
+        data = context.make_array(array_type)(context, builder, args[0]).data
+        size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array_type.dtype)))
+        cgutils.raw_memmove(builder, builder.gep(data, [args[1]]), builder.gep(data, [args[2]]), args[3], size)  # type: ignore[no-untyped-call]
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+move_block: Any = intrinsic(_move_block)
+
+
+@compiled
 def shift_right(values: AnyArray, first: Int, count: Int) -> None:
-    """Move values[first:count] up by one; one array a loop, which the compiler turns into a block move."""
-    for i in range(count, first, -1):
-        values[i] = values[i - 1]
+    """Move values[first:count] up by one."""
+    move_block(values, first + 1, first, count - first)
 
 
-@njit(cache=True)
+@compiled
 def shift_left(values: AnyArray, first: Int, count: Int) -> None:
     """Move values[first + 1:count] down by one."""
-    for i in range(first, count - 1):
-        values[i] = values[i + 1]
+    move_block(values, first, first + 1, count - first - 1)
 
 
 # --- shapes and slots ------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@compiled
 def activate_shape(st: State, s: Int) -> None:
     """Begin to keep the free slots of shape ``s`` up to date; nothing to do when it is active."""
     if st.shapes[ACTIVE_POS, s] >= 0:
@@ -124,11 +162,11 @@ def activate_shape(st: State, s: Int) -> None:
     st.counters[NUM_ACTIVE] += 1
 
 
-@njit(cache=True)
+@compiled
 def forget_waiting(st: State, s: Int) -> None:
-    """One job of shape ``s`` left the queue; with many shapes the last one to leave deactivates the shape."""
+    """One job of shape ``s`` left the queue; with many active shapes the last one to leave deactivates the shape."""
     st.shapes[WAITING, s] -= 1
-    if st.shapes[WAITING, s] == 0 and st.shapes.shape[1] > KEEP_ACTIVE_SHAPES:
+    if st.shapes[WAITING, s] == 0 and st.counters[NUM_ACTIVE] > KEEP_ACTIVE_SHAPES:
         position = st.shapes[ACTIVE_POS, s]
         st.counters[NUM_ACTIVE] -= 1
         last = st.shapes[ACTIVE, st.counters[NUM_ACTIVE]]
@@ -137,7 +175,7 @@ def forget_waiting(st: State, s: Int) -> None:
         st.shapes[ACTIVE_POS, s] = -1
 
 
-@njit(cache=True)
+@compiled
 def change_node(st: State, node: Int, shape: Int, tasks: Int) -> None:
     """Take (``tasks`` > 0) or give back (< 0) tasks of ``shape`` on one node and refresh the slots of active shapes."""
     for r in range(st.need.shape[0]):
@@ -152,7 +190,7 @@ def change_node(st: State, node: Int, shape: Int, tasks: Int) -> None:
 # --- placement -------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@compiled
 def place(st: State, strategy: Int, tasks: Int, usable: IntArray) -> Int:
     """Choose nodes for a gang of ``tasks`` where node n can take ``usable[n]``; their sum must reach ``tasks``.
 
@@ -178,7 +216,7 @@ def place(st: State, strategy: Int, tasks: Int, usable: IntArray) -> Int:
     return fill_packed(st, tasks, usable)
 
 
-@njit(cache=True)
+@compiled
 def tightest_node(tasks: Int, usable: IntArray) -> Int:
     """The node with the fewest usable slots that still holds all ``tasks``; −1 when none does."""
     best = -1
@@ -192,7 +230,7 @@ def tightest_node(tasks: Int, usable: IntArray) -> Int:
     return best
 
 
-@njit(cache=True)
+@allocating
 def order_nodes(st: State, usable: IntArray, descending: bool) -> None:
     """Write the nodes by usable slots, ties by number, into row ORDER."""
     key = -usable if descending else usable
@@ -201,7 +239,7 @@ def order_nodes(st: State, usable: IntArray, descending: bool) -> None:
         st.node_i[ORDER, i] = order[i]
 
 
-@njit(cache=True)
+@compiled
 def fill_in_order(st: State, tasks: Int, usable: IntArray, use_order: bool) -> Int:
     """Fill nodes one after the other, by number or in row ORDER."""
     chosen = 0
@@ -218,7 +256,7 @@ def fill_in_order(st: State, tasks: Int, usable: IntArray, use_order: bool) -> I
     return chosen
 
 
-@njit(cache=True)
+@compiled
 def fill_packed(st: State, tasks: Int, usable: IntArray) -> Int:
     """Fewest nodes: the emptiest first, and the remainder on the tightest node that holds it."""
     order_nodes(st, usable, True)
@@ -242,7 +280,7 @@ def fill_packed(st: State, tasks: Int, usable: IntArray) -> Int:
     return chosen + 1
 
 
-@njit(cache=True)
+@compiled
 def fill_level(st: State, tasks: Int, usable: IntArray) -> Int:
     """Each task to the node with the most usable slots left, ties to the lowest node.
 
@@ -283,7 +321,7 @@ def fill_level(st: State, tasks: Int, usable: IntArray) -> Int:
 # --- queue and running list ------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@compiled
 def queue_insert(st: State, row: Int) -> None:
     """Insert a job behind all waiting jobs whose (score, row) is not larger."""
     queue = st.jobs_i[QUEUE]
@@ -291,8 +329,7 @@ def queue_insert(st: State, row: Int) -> None:
     lo = st.counters[QUEUE_LO]
     hi = st.counters[QUEUE_HI]
     if hi == len(queue):  # the list reached the end of its array: move it to the front
-        for i in range(lo, hi):
-            queue[i - lo] = queue[i]
+        move_block(queue, 0, lo, hi - lo)
         hi -= lo
         lo = 0
     left = lo
@@ -309,37 +346,33 @@ def queue_insert(st: State, row: Int) -> None:
             else:
                 right = middle
     if left - lo < hi - left and lo > 0:
-        for i in range(lo, left):
-            queue[i - 1] = queue[i]
+        move_block(queue, lo - 1, lo, left - lo)
         lo -= 1
         left -= 1
     else:
-        for i in range(hi, left, -1):
-            queue[i] = queue[i - 1]
+        move_block(queue, left + 1, left, hi - left)
         hi += 1
     queue[left] = row
     st.counters[QUEUE_LO] = lo
     st.counters[QUEUE_HI] = hi
 
 
-@njit(cache=True)
+@compiled
 def queue_remove(st: State, position: Int) -> bool:
     """Remove one position of the queue by moving its shorter side. Returns True when the front part moved right."""
     queue = st.jobs_i[QUEUE]
     lo = st.counters[QUEUE_LO]
     hi = st.counters[QUEUE_HI]
     if position - lo <= hi - position:
-        for i in range(position, lo, -1):
-            queue[i] = queue[i - 1]
+        move_block(queue, lo + 1, lo, position - lo)
         st.counters[QUEUE_LO] = lo + 1
         return True
-    for i in range(position, hi - 1):
-        queue[i] = queue[i + 1]
+    move_block(queue, position, position + 1, hi - 1 - position)
     st.counters[QUEUE_HI] = hi - 1
     return False
 
 
-@njit(cache=True)
+@compiled
 def running_insert(st: State, row: Int, end_s: float) -> None:
     """Insert a job into the running list, behind all with the same expected end."""
     ends = st.jobs_f[RUN_END_S]
@@ -354,7 +387,7 @@ def running_insert(st: State, row: Int, end_s: float) -> None:
     st.counters[NUM_RUNNING] = count + 1
 
 
-@njit(cache=True)
+@compiled
 def running_remove(st: State, row: Int) -> None:
     """Take a job out of the running list."""
     ends = st.jobs_f[RUN_END_S]
@@ -371,7 +404,7 @@ def running_remove(st: State, row: Int) -> None:
 # --- starting and releasing ------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@compiled
 def start_job(st: State, row: Int, now_s: float, strategy: Int, backfilled: Int, usable: IntArray) -> None:
     """Place a job that fits and run it; ``usable`` are the slots it may take. The caller takes it off the queue."""
     s = st.jobs_i[SHAPE, row]
@@ -395,7 +428,7 @@ def start_job(st: State, row: Int, now_s: float, strategy: Int, backfilled: Int,
     forget_waiting(st, s)
 
 
-@njit(cache=True)
+@compiled
 def release_job(st: State, row: Int) -> None:
     """Give back everything that a running job holds."""
     s = st.jobs_i[SHAPE, row]
@@ -414,7 +447,7 @@ def release_job(st: State, row: Int) -> None:
 # --- passes: no backfilling and EASY ---------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@compiled
 def start_heads(st: State, now_s: float, strategy: Int) -> None:
     """Start the head of the queue while it fits."""
     while st.counters[QUEUE_LO] < st.counters[QUEUE_HI]:
@@ -428,7 +461,7 @@ def start_heads(st: State, now_s: float, strategy: Int) -> None:
     st.counters[BLOCKED] = 0
 
 
-@njit(cache=True)
+@compiled
 def reserve_head(st: State, row: Int, now_s: float, strategy: Int) -> float:
     """Shadow time of a head job that does not fit; ``spare`` (R, N) becomes what is free then without the head's nodes.
 
@@ -467,7 +500,7 @@ def reserve_head(st: State, row: Int, now_s: float, strategy: Int) -> float:
     return shadow_s
 
 
-@njit(cache=True)
+@compiled
 def spare_slots(st: State, s: Int) -> Int:
     """Write into row USABLE how many tasks of ``s`` each node can take now without touching the head's reservation."""
     total = np.int64(0)
@@ -480,7 +513,20 @@ def spare_slots(st: State, s: Int) -> Int:
     return total
 
 
-@njit(cache=True)
+@compiled
+def fits_spare(st: State, s: Int, tasks: Int) -> bool:
+    """Whether a gang fits beside the head's reservation; if so, row USABLE says where.
+
+    What is spare only shrinks during a pass, so the last count for a shape bounds all later ones: most candidates of a
+    long queue are refused by that bound, without looking at the nodes.
+    """
+    if tasks > st.shapes[SPARE_BOUND, s]:
+        return False
+    st.shapes[SPARE_BOUND, s] = spare_slots(st, s)
+    return tasks <= st.shapes[SPARE_BOUND, s]
+
+
+@allocating
 def backfill_order(st: State, first: Int, last: Int, sjbf: bool) -> Int:
     """Queue positions of the candidates that fit now, in the order in which they are tried; returns their number."""
     count = 0
@@ -498,7 +544,7 @@ def backfill_order(st: State, first: Int, last: Int, sjbf: bool) -> Int:
     return count
 
 
-@njit(cache=True)
+@compiled
 def pass_easy(st: State, mode: Int, now_s: float, strategy: Int, depth: Int) -> None:
     """EASY: heads first, then later jobs that end by the shadow time or use only what the head leaves spare.
 
@@ -518,6 +564,8 @@ def pass_easy(st: State, mode: Int, now_s: float, strategy: Int, depth: Int) -> 
         return
     head = st.jobs_i[QUEUE, lo]
     shadow_s = reserve_head(st, head, now_s, strategy)
+    for a in range(st.counters[NUM_ACTIVE]):
+        st.shapes[SPARE_BOUND, st.shapes[ACTIVE, a]] = ANY_SLOTS
     num_started = 0
     for i in range(num_candidates):
         row = st.jobs_i[QUEUE, st.jobs_i[PICK, i]]
@@ -528,7 +576,7 @@ def pass_easy(st: State, mode: Int, now_s: float, strategy: Int, depth: Int) -> 
         end_s = now_s + st.jobs_f[EXPECTED_S, row]
         if end_s < shadow_s or (end_s == shadow_s and mode != EASY_NOEXTRA):
             start_job(st, row, now_s, strategy, 1, st.slots[s])
-        elif mode != EASY_NOEXTRA and spare_slots(st, s) >= tasks:
+        elif mode != EASY_NOEXTRA and fits_spare(st, s, tasks):
             start_job(st, row, now_s, strategy, 1, st.node_i[USABLE])
             entry = st.jobs_i[ALLOC, row]
             while entry >= 0:
@@ -542,7 +590,7 @@ def pass_easy(st: State, mode: Int, now_s: float, strategy: Int, depth: Int) -> 
     remove_started(st, num_started)
 
 
-@njit(cache=True)
+@allocating
 def remove_started(st: State, num_started: Int) -> None:
     """Take the queue positions in PICK[:num_started] (any order) off the queue."""
     if num_started == 0:
@@ -560,7 +608,7 @@ def remove_started(st: State, num_started: Int) -> None:
 # cluster of several nodes it counts totals over the nodes.
 
 
-@njit(cache=True)
+@compiled
 def profile_split(st: State, time_s: float) -> Int:
     """Index of the step that begins at ``time_s``, which is made if need be; ``time_s`` is not before the first."""
     count = st.counters[PROFILE_LEN]
@@ -577,7 +625,7 @@ def profile_split(st: State, time_s: float) -> Int:
     return k
 
 
-@njit(cache=True)
+@compiled
 def profile_merge(st: State, k: Int) -> None:
     """Drop step ``k`` when it equals the one before it."""
     count = st.counters[PROFILE_LEN]
@@ -592,7 +640,7 @@ def profile_merge(st: State, k: Int) -> None:
     st.counters[PROFILE_LEN] = count - 1
 
 
-@njit(cache=True)
+@compiled
 def profile_change(st: State, row: Int, sign: Int, from_s: float, until_s: float) -> None:
     """Add ``sign`` times the job's total demand to the free capacity of [from_s, until_s)."""
     if until_s <= from_s:
@@ -608,21 +656,20 @@ def profile_change(st: State, row: Int, sign: Int, from_s: float, until_s: float
     profile_merge(st, first)
 
 
-@njit(cache=True)
+@compiled
 def profile_trim(st: State, now_s: float) -> None:
     """Let the profile begin at ``now_s``."""
     count = st.counters[PROFILE_LEN]
     k = np.searchsorted(st.profile_s[:count], now_s, side="right") - 1
     if k > 0:
-        for i in range(k, count):
-            st.profile_s[i - k] = st.profile_s[i]
-            for r in range(st.profile_free.shape[0]):
-                st.profile_free[r, i - k] = st.profile_free[r, i]
+        move_block(st.profile_s, 0, k, count - k)
+        for r in range(st.profile_free.shape[0]):
+            move_block(st.profile_free[r], 0, k, count - k)
         st.counters[PROFILE_LEN] = count - k
     st.profile_s[0] = now_s
 
 
-@njit(cache=True)
+@compiled
 def profile_fits(st: State, row: Int, k: Int) -> bool:
     """Whether the job's total demand is free in step ``k``."""
     s = st.jobs_i[SHAPE, row]
@@ -632,7 +679,7 @@ def profile_fits(st: State, row: Int, k: Int) -> bool:
     return True
 
 
-@njit(cache=True)
+@compiled
 def earliest_start(st: State, row: Int, from_k: Int) -> float:
     """Earliest begin of a step from ``from_k`` on with room for the job's expected run time.
 
@@ -655,7 +702,7 @@ def earliest_start(st: State, row: Int, from_k: Int) -> float:
     return np.inf
 
 
-@njit(cache=True)
+@compiled
 def kind_bound(st: State, row: Int) -> float:
     """A time before which this job cannot start, from what was found for another job of its kind.
 
@@ -675,7 +722,7 @@ def kind_bound(st: State, row: Int) -> float:
     return bound_s
 
 
-@njit(cache=True)
+@compiled
 def note_bound(st: State, row: Int, held_s: float) -> None:
     """Remember for the job's kind that nothing before its present reservation was to be had."""
     kind = st.jobs_i[KIND, row]
@@ -685,14 +732,14 @@ def note_bound(st: State, row: Int, held_s: float) -> None:
     st.jobs_f[KIND_HELD_S, kind] = held_s
 
 
-@njit(cache=True)
+@compiled
 def note_freed(st: State, from_s: float) -> None:
     """Remember that capacity was freed from a time on, so that bounds found before no longer hold behind it."""
     st.jobs_f[PICK_S, st.counters[NUM_FREED]] = from_s
     st.counters[NUM_FREED] += 1
 
 
-@njit(cache=True)
+@compiled
 def reserve(st: State, row: Int, from_s: float) -> None:
     """Give a waiting job the earliest reservation from ``from_s`` on that delays nobody's."""
     st.jobs_f[RESERVED_S, row] = np.nan
@@ -705,7 +752,7 @@ def reserve(st: State, row: Int, from_s: float) -> None:
     profile_change(st, row, -1, start_s, start_s + st.jobs_f[EXPECTED_S, row])
 
 
-@njit(cache=True)
+@compiled
 def earlier_start(st: State, row: Int, lower_s: float, place_s: float) -> float:
     """Earliest start from ``lower_s`` on, and before ``place_s``, that delays nobody; inf without one.
 
@@ -730,7 +777,7 @@ def earlier_start(st: State, row: Int, lower_s: float, place_s: float) -> float:
     return np.inf
 
 
-@njit(cache=True)
+@compiled
 def vacate(st: State, row: Int, from_s: float) -> None:
     """Free the place of this job's kind that begins at ``from_s``."""
     until_s = from_s + st.jobs_f[EXPECTED_S, row]
@@ -738,7 +785,7 @@ def vacate(st: State, row: Int, from_s: float) -> None:
     note_freed(st, from_s)
 
 
-@njit(cache=True)
+@compiled
 def compress(st: State, now_s: float) -> None:
     """Move every reservation, in queue order, to the earliest time that delays nobody (never later than it was).
 
@@ -788,7 +835,7 @@ def compress(st: State, now_s: float) -> None:
         vacate(st, left, left_s)
 
 
-@njit(cache=True)
+@compiled
 def extend_overdue(st: State, now_s: float) -> Int:
     """Put off the expected ends of running jobs that overran: by as long as they have overrun, at least a minute.
 
@@ -805,7 +852,7 @@ def extend_overdue(st: State, now_s: float) -> Int:
     return count
 
 
-@njit(cache=True)
+@compiled
 def profile_from_running(st: State, now_s: float) -> None:
     """Make the profile from the running jobs alone: free capacity now, and what each of them gives back at its end."""
     st.counters[PROFILE_LEN] = 1
@@ -823,7 +870,7 @@ def profile_from_running(st: State, now_s: float) -> None:
             st.profile_free[r, k] += st.jobs_i[TASKS, row] * st.need[r, s]
 
 
-@njit(cache=True)
+@compiled
 def profile_from_promises(st: State, now_s: float) -> None:
     """Make the profile from the running jobs and the reservations that waiting jobs hold."""
     profile_from_running(st, now_s)
@@ -835,7 +882,7 @@ def profile_from_promises(st: State, now_s: float) -> None:
             profile_change(st, row, -1, max(from_s, now_s), until_s)
 
 
-@njit(cache=True)
+@compiled
 def rebuild_profile(st: State, now_s: float) -> None:
     """Make the profile anew and reserve again for every waiting job that had a reservation, in queue order."""
     profile_from_running(st, now_s)
@@ -848,7 +895,7 @@ def rebuild_profile(st: State, now_s: float) -> None:
             note_bound(st, row, -np.inf)
 
 
-@njit(cache=True)
+@compiled
 def reserve_new(st: State, now_s: float, depth: Int) -> None:
     """Reserve for the waiting jobs that have no reservation yet, down to ``depth`` behind the head (0: all)."""
     last = st.counters[QUEUE_HI]
@@ -861,7 +908,7 @@ def reserve_new(st: State, now_s: float, depth: Int) -> None:
             note_bound(st, row, -np.inf)
 
 
-@njit(cache=True)
+@compiled
 def put_off(st: State, row: Int, now_s: float) -> None:
     """Move the reservation of a due job that fragmentation blocks behind the next expected end."""
     held_s = st.jobs_f[RESERVED_S, row]
@@ -873,7 +920,7 @@ def put_off(st: State, row: Int, now_s: float) -> None:
     reserve(st, row, next_s)
 
 
-@njit(cache=True)
+@compiled
 def pass_conservative(st: State, now_s: float, strategy: Int, depth: Int) -> float:
     """Conservative backfilling: every waiting job holds a reservation, and nobody's is ever made later by another job.
 
@@ -926,7 +973,7 @@ def pass_conservative(st: State, now_s: float, strategy: Int, depth: Int) -> flo
 # --- what the shells call --------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@compiled
 def absorb(
     st: State, now_s: float, finished: IntArray, num_finished: Int, arrived_lo: Int, arrived_hi: Int, mode: Int
 ) -> None:
@@ -947,7 +994,7 @@ def absorb(
         queue_insert(st, row)
 
 
-@njit(cache=True)
+@compiled
 def run_pass(st: State, now_s: float, mode: Int, strategy: Int, depth: Int) -> float:
     """One scheduling pass in place; started jobs stand in OUT[:NUM_OUT]. Returns when the next pass is due, or inf."""
     st.counters[NUM_OUT] = 0
@@ -962,7 +1009,7 @@ def run_pass(st: State, now_s: float, mode: Int, strategy: Int, depth: Int) -> f
     return next_s
 
 
-@njit(cache=True)
+@compiled
 def advance(
     now_s: float,
     finished: IntArray,

@@ -93,7 +93,8 @@ FREE_SLOTS = 0  # tasks of this shape that fit now, over all nodes
 WAITING = 1  # jobs of this shape in the queue
 ACTIVE = 2  # list of active shapes, entries 0..NUM_ACTIVE
 ACTIVE_POS = 3  # position in that list; −1 when inactive
-NUM_SHAPE_ROWS = 4
+SPARE_BOUND = 4  # EASY, during a pass: no more tasks than this fit beside the head's reservation
+NUM_SHAPE_ROWS = 5
 
 # alloc (3, A) int64: linked lists of (node, tasks), one list a running job, and the list of free entries
 NODE = 0
@@ -122,7 +123,7 @@ WORST_FIT = 2
 PACKED = 3
 
 KEEP_ACTIVE_SHAPES = 32
-"""Up to this many shapes stay active for good; with more, only those of waiting jobs are kept up to date."""
+"""So many shapes stay active when no job of theirs waits any more, so that the next one need not count all nodes."""
 
 OVERRUN_GRACE_S = 60.0
 """Shortest time by which conservative backfilling puts off the expected end of a job that overran its request."""

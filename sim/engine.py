@@ -148,6 +148,11 @@ class Simulation:
         self.num_events += count
         return not queue
 
+    def close(self) -> None:
+        """Let go of the callbacks: they refer back to the simulation, which would otherwise wait for the collector."""
+        for callbacks in (self._on_end, self._on_arrival, self._on_pass):
+            callbacks.clear()
+
     def _pass(self) -> None:
         """The one pass of an instant."""
         now_s = self.clock._now

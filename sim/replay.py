@@ -109,6 +109,7 @@ def simulate(
         if checkpoint is not None:
             save_checkpoint(checkpoint, simulation, manifest, spent_s + wall_s)
         raise Interrupted(simulation, checkpoint)
+    simulation.close()
     return _result(simulation, manifest, window, seed, spent_s + wall_s)
 
 

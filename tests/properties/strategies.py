@@ -24,7 +24,7 @@ def node_clusters(draw: st.DrawFn) -> ClusterSpec:
     groups = [
         NodeGroup(
             name=f"g{i}",
-            count=draw(st.integers(1, 3)),
+            count=draw(st.integers(1, 4)),
             cpus=draw(st.integers(2, 8)),
             memory_gib=draw(st.integers(4, 16)),
             gpus=draw(st.integers(0, 4)),
@@ -62,6 +62,7 @@ def traces(
                 "priority": float(draw(st.integers(0, 2))),
             }
         )
+    rows[0]["cpus"] = max(rows[0]["cpus"], 1.0)  # jobs that all ask for nothing are refused
     columns = {key: [row[key] for row in rows] for key in rows[0]}
     return Trace(name="random", jobs=make_jobs(columns), cluster=cluster)
 

@@ -248,3 +248,19 @@ def test_gpus_are_the_processors_of_a_gpu_cluster() -> None:
     capacity = capacity_of(cluster)
     assert capacity.tracked == (True, False, True)
     assert capacity.units[0].tolist() == [32_000, 32_000, 64_000]
+
+
+@pytest.mark.parametrize("nodes", [1, 8, 3000])
+@pytest.mark.parametrize("placement", ["first-fit", "best-fit", "worst-fit", "packed"])
+@pytest.mark.parametrize("backfill", ["none", "easy", "conservative"])
+def test_a_job_that_needs_nothing_starts_at_once_on_any_number_of_nodes(
+    nodes: int, placement: str, backfill: str
+) -> None:
+    """a asks for CPUs where only GPUs are counted; b takes a GPU."""
+    cluster = ClusterSpec("gpus only", (NodeGroup("g", nodes, gpus=1.0),))
+    text = """
+        job submit runs tasks cpus gpus
+        a   0      1    5     4    0
+        b   1      1    1     0    1
+    """
+    assert starts(table(text, cluster), placement=placement, backfill=backfill) == {"a": 0, "b": 1}
