@@ -61,6 +61,7 @@ def plan(snapshot: Snapshot, settings: Settings, *, usage_s: FloatArray | None =
         snapshot, score=score, backfill=settings.backfill, placement=settings.placement, depth=settings.depth
     )
     ends_before = state.jobs_f[at.END_S].copy()
+    order = state.queue.copy()
     next_pass_s = state.run_pass(snapshot.now_s)
     rows = snapshot.rows
     starts = tuple(
@@ -75,19 +76,23 @@ def plan(snapshot: Snapshot, settings: Settings, *, usage_s: FloatArray | None =
         starts=starts,
         reservations=tuple(Reserve(int(rows[i]), float(reserved[i])) for i in still if not np.isnan(reserved[i])),
         extensions=tuple(Extend(int(rows[i]), float(state.jobs_f[at.END_S, i])) for i in moved),
-        skipped=tuple(_reasons(state, rows, settings)),
+        skipped=tuple(_reasons(state, rows, order, settings)),
         next_pass_s=float(next_pass_s),
     )
 
 
-def _reasons(state: ClusterState, rows: IntArray, settings: Settings) -> list[tuple[int, Reason]]:
-    """Why each job that still waits was not started."""
+def _reasons(state: ClusterState, rows: IntArray, order: IntArray, settings: Settings) -> list[tuple[int, Reason]]:
+    """Why each job that still waits was not started; ``order`` is the queue before the pass."""
+    num_heads = int((state.backfilled[: state.num_started] == 0).sum())
+    looked_at = set(order[: num_heads + 1 + settings.depth] if settings.depth else order)
+    if settings.backfill == "conservative":
+        looked_at = set(order[~np.isnan(state.jobs_f[at.RESERVED_S, order])])
     reasons = []
     for position, i in enumerate(state.queue):
         fits = state.jobs_i[at.TASKS, i] <= state.shapes[at.FREE_SLOTS, state.jobs_i[at.SHAPE, i]]
         if position > 0 and settings.backfill == "none":
             reason = Reason.BEHIND_HEAD
-        elif settings.depth and position > settings.depth:
+        elif i not in looked_at:
             reason = Reason.BEYOND_DEPTH
         else:
             reason = Reason.WOULD_DELAY if fits else Reason.NO_CAPACITY
@@ -116,6 +121,9 @@ def check_plan(snapshot: Snapshot, proposed: Plan) -> list[str]:
         if sum(tasks for _, tasks in start.placement) != snapshot.demand.tasks[index]:
             problems.append(f"row {start.row} is not started whole")
         for node, tasks in start.placement:
+            if not 0 <= node < free.shape[1]:
+                problems.append(f"row {start.row} is placed on node {node}, which does not exist")
+                continue
             free[:, node] -= tasks * shape
             if tasks < 1 or (free[tracked, node] < 0).any():
                 problems.append(f"row {start.row} does not fit on node {node}")

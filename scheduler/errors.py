@@ -39,6 +39,10 @@ class PlanRejectedError(ShunterError):
     """A plan that breaks a rule of ``check_plan``: a bug in a policy, so the process stops."""
 
 
+class EngineError(ShunterError):
+    """An invariant of a replay is broken: a bug, so the process stops rather than report wrong numbers."""
+
+
 def nearest(name: str, known: list[str]) -> str:
     """A hint ``; did you mean 'x'?`` with the known name closest to ``name``, or the list when none is close."""
     import difflib

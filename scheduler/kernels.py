@@ -896,6 +896,15 @@ def rebuild_profile(st: State, now_s: float) -> None:
 
 
 @compiled
+def promise_missed(st: State, now_s: float) -> bool:
+    """Whether a reservation lies in the past because the pass that was due then was put off by the interval."""
+    for position in range(st.counters[QUEUE_LO], st.counters[QUEUE_HI]):
+        if st.jobs_f[RESERVED_S, st.jobs_i[QUEUE, position]] < now_s:
+            return True
+    return False
+
+
+@compiled
 def reserve_new(st: State, now_s: float, depth: Int) -> None:
     """Reserve for the waiting jobs that have no reservation yet, down to ``depth`` behind the head (0: all)."""
     last = st.counters[QUEUE_HI]
@@ -931,7 +940,9 @@ def pass_conservative(st: State, now_s: float, strategy: Int, depth: Int) -> flo
     12(6), 2001. Returns the next reservation after ``now_s``; inf when there is none.
     """
     profile_trim(st, now_s)
-    if st.counters[RELEASED] == 1:
+    if promise_missed(st, now_s):
+        rebuild_profile(st, now_s)
+    elif st.counters[RELEASED] == 1:
         compress(st, now_s)
     again = True
     next_s = np.inf

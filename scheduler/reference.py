@@ -237,7 +237,12 @@ def _conservative(
     now_s = cluster.now_s
     promises = _Promises(cluster, {row: s for row, s in reserved_s.items() if not math.isnan(s)})
     held = promises.reserved_s
-    if released:
+    if any(start_s < now_s for start_s in held.values()):
+        had = [row for row in queue if row in held]
+        held.clear()
+        for row in had:
+            held[row] = promises.earliest(row, now_s, math.inf)
+    elif released:
         for row in queue:
             if held.get(row, -math.inf) > now_s:
                 before_s = held.pop(row)

@@ -238,37 +238,46 @@ class ClusterState:
         return sorted(pairs)
 
     def commit(self, plan: Plan, now_s: float) -> None:
-        """Carry out a plan's starts; row numbers are those of this state.
+        """Carry out a plan, whole or not at all; row numbers are those of this state.
 
         Raises:
             PlanRejectedError: The plan was made from another version of the state, or a start does not fit.
         """
         if plan.based_on != self.version:
             raise PlanRejectedError(f"plan is based on version {plan.based_on}, the state is at {self.version}")
+        usable = self._usable_slots(plan.starts)
         self.counters[at.NUM_OUT] = 0
         for extension in plan.extensions:
             self._kernels.running_remove(self.packed, extension.row)
             self._kernels.running_insert(self.packed, extension.row, extension.end_s)
-        for start in plan.starts:
-            self._start(start, now_s)
+        for start, slots in zip(plan.starts, usable, strict=True):
+            position = int(np.flatnonzero(self.queue == start.row)[0])
+            self._kernels.queue_remove(self.packed, int(self.counters[at.QUEUE_LO]) + position)
+            self._kernels.start_job(self.packed, start.row, now_s, at.FIRST_FIT, int(start.backfilled), slots)
         for promise in plan.reservations:
             self.jobs_f[at.RESERVED_S, promise.row] = promise.start_s
         self.counters[at.RELEASED] = 0
         self.version += 1
 
-    def _start(self, start: Start, now_s: float) -> None:
-        usable = np.zeros(self.node_free.shape[1], dtype=np.int64)
-        for node, tasks in start.placement:
-            usable[node] = tasks
-        position = np.flatnonzero(self.queue == start.row)
-        if len(position) != 1:
-            raise PlanRejectedError(f"job in row {start.row} does not wait")
-        shape = int(self.jobs_i[at.SHAPE, start.row])
-        fits = self.node_free // np.maximum(self.need[:, [shape]], 1) >= usable
-        if usable.sum() != self.jobs_i[at.TASKS, start.row] or not fits[self.need[:, shape] > 0].all():
-            raise PlanRejectedError(f"job in row {start.row} does not fit on {start.placement}")
-        self._kernels.queue_remove(self.packed, int(self.counters[at.QUEUE_LO] + position[0]))
-        self._kernels.start_job(self.packed, start.row, now_s, at.FIRST_FIT, int(start.backfilled), usable)
+    def _usable_slots(self, starts: Sequence[Start]) -> list[IntArray]:
+        """(N,) tasks per node of each start; PlanRejectedError when they cannot all be carried out."""
+        free = self.node_free.copy()
+        waiting = set(self.queue.tolist())
+        found = []
+        for start in starts:
+            if start.row not in waiting:
+                raise PlanRejectedError(f"job in row {start.row} does not wait")
+            waiting.remove(start.row)
+            slots = np.zeros(free.shape[1], dtype=np.int64)
+            for node, tasks in start.placement:
+                if not 0 <= node < len(slots):
+                    raise PlanRejectedError(f"job in row {start.row} is placed on node {node}, which does not exist")
+                slots[node] = tasks
+            free -= slots * self.need[:, [int(self.jobs_i[at.SHAPE, start.row])]]
+            if slots.sum() != self.jobs_i[at.TASKS, start.row] or (free < 0).any() or (slots < 0).any():
+                raise PlanRejectedError(f"job in row {start.row} does not fit on {start.placement}")
+            found.append(slots)
+        return found
 
     @classmethod
     def from_snapshot(

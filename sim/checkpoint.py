@@ -53,12 +53,12 @@ def load_checkpoint(path: Path, simulation: Simulation, manifest: dict[str, Any]
         UsageError: There is no such file, it is no checkpoint, or it belongs to another replay (says what differs).
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
         head = json.loads(arrays.pop("head").tobytes())
     except FileNotFoundError:
         raise UsageError(f"{path}: no checkpoint to resume from") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path}: not a checkpoint, or a damaged one ({error})") from None
     if head.get("format") != FORMAT:
         raise UsageError(f"{path}: checkpoint format {head.get('format')!r}, expected {FORMAT}")

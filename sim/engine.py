@@ -17,7 +17,7 @@ import numpy as np
 
 from shunter.scheduler import layout as at
 from shunter.scheduler.decide import Settings
-from shunter.scheduler.errors import UsageError, nearest
+from shunter.scheduler.errors import EngineError, UsageError, nearest
 from shunter.scheduler.fairshare import Ledger
 from shunter.scheduler.snapshot import JobColumns, QueueView
 from shunter.scheduler.state import ClusterState
@@ -101,7 +101,7 @@ class Simulation:
 
     def _best_scores(self, score: FloatArray | None) -> list[float] | None:
         """Best score of each arrival batch; only where a blocked head may let a pass be left out."""
-        if score is None or self.options.settings.backfill != "none" or not len(score):
+        if score is None or self.options.interval_s or self.options.settings.backfill != "none" or not len(score):
             return None
         entered = np.where(self.workload.rejected, np.inf, score)
         return np.minimum.reduceat(entered, self._batch_bounds[:-1]).tolist()  # type: ignore[no-any-return]
@@ -146,7 +146,15 @@ class Simulation:
                 if should_stop is not None and should_stop():
                     break
         self.num_events += count
+        if not queue:
+            self._check_complete()
         return not queue
+
+    def _check_complete(self) -> None:
+        """Every job that entered has ended; anything else would be a wrong result that looks like a right one."""
+        accepted = self.workload.num_jobs - int(self.workload.rejected.sum())
+        if self.num_done != accepted:
+            raise EngineError(f"{accepted - self.num_done} of {accepted} jobs never ran: please report this replay")
 
     def close(self) -> None:
         """Let go of the callbacks: they refer back to the simulation, which would otherwise wait for the collector."""

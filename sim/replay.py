@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -135,6 +136,7 @@ def run_manifest(
             "format": trace.format,
             "sha256": trace.sha256,
             "jobs": len(trace.jobs),
+            "jobs_sha256": _jobs_hash(trace),
             "start_unix_s": trace.start_unix_s,
             "rows_read": trace.cleaning.rows_read,
             "dropped": dict(trace.cleaning.dropped),
@@ -152,6 +154,16 @@ def run_manifest(
         "window": list(window) if window else None,
         "seed": seed,
     }
+
+
+def _jobs_hash(trace: Trace) -> str:
+    """SHA-256 of what a replay depends on: generated traces and windows have no file to be told apart by."""
+    digest = hashlib.sha256()
+    for column in ("submit_s", "duration_s", "requested_s", "tasks", "cpus", "memory_gib", "gpus", "priority"):
+        digest.update(np.ascontiguousarray(trace.jobs.floats(column)).tobytes())
+    for column in ("job_id", "user", "queue"):
+        digest.update("\0".join(map(str, trace.jobs.frame[column].to_list())).encode())
+    return digest.hexdigest()
 
 
 def _result(

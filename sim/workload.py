@@ -55,7 +55,7 @@ def capacity_of(cluster: ClusterSpec, *, gpus_asked: bool = False) -> Capacity:
     does not state are not there. They are counted at all when some group states them, or when jobs ask for them
     (``gpus_asked``) on nodes that are described by their CPUs.
     """
-    unlimited = np.int64(1) << 50
+    unlimited = np.int64(1) << 42  # more than any node has, and summable over a million nodes
     rows = []
     tracked = []
     for r, resource in enumerate(RESOURCES):

@@ -62,7 +62,9 @@ def test_plan_equals_its_twin_and_the_fused_engine(data: st.DataObject) -> None:
         data.draw(st.sampled_from(PLACES)),
         depth=data.draw(st.sampled_from([0, 0, 1, 3])),
     )
-    options = Options(chosen, ties=data.draw(st.sampled_from(["instant", "per-event"])))
+    ties = data.draw(st.sampled_from(["instant", "per-event"]))
+    interval_s = data.draw(st.sampled_from([0.0, 0.0, 7.0])) if ties == "instant" else 0.0
+    options = Options(chosen, ties=ties, interval_s=interval_s)
     workload = prepare(trace, cluster, clairvoyant=data.draw(st.booleans()))
     slow = starts_of(Witness(workload, options))
     fast = starts_of(Simulation(workload, options))

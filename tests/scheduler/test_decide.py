@@ -176,3 +176,10 @@ def test_settings_that_do_not_exist(change: dict[str, object], message: str) -> 
     with pytest.raises(UsageError) as error:
         replace(Settings(), **change)  # type: ignore[arg-type]
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("node", [-1, 2, 99])
+def test_check_plan_finds_a_node_that_does_not_exist(node: int) -> None:
+    cluster = ClusterSpec("two nodes", (NodeGroup("n", 2, cpus=4.0),))
+    snapshot = waiting_state(table("job submit runs tasks\na 0 10 1", cluster), settings()).snapshot(0.0)
+    assert check_plan(snapshot, Plan(snapshot.version, (Start(0, ((node, 1),)),))) != []

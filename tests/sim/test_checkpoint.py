@@ -169,3 +169,27 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing(long_trace: Trace, t
     with pytest.raises(OutputError, match="cannot write the checkpoint"):
         simulate(long_trace, checkpoint=blocked, should_stop=lambda: True)
     assert sorted(tmp_path.iterdir()) == [blocked]
+
+
+def test_a_checkpoint_of_another_seed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.checkpoint"
+    first, second = (generate("poisson", jobs=12_000, seed=seed) for seed in (1, 2))
+    with pytest.raises(Interrupted):
+        simulate(first, checkpoint=path, should_stop=lambda: True)
+    with pytest.raises(UsageError, match="different: trace"):
+        simulate(second, checkpoint=path, resume=True)
+
+
+@pytest.mark.parametrize("damage", ["empty", "array", "cut"])
+def test_a_damaged_checkpoint_is_refused(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.checkpoint"
+    trace = generate("poisson", jobs=12_000, seed=1)
+    with pytest.raises(Interrupted):
+        simulate(trace, checkpoint=path, should_stop=lambda: True)
+    if damage == "array":
+        with path.open("wb") as file:
+            np.save(file, np.arange(3))
+    else:
+        path.write_bytes(b"" if damage == "empty" else path.read_bytes()[:-200])
+    with pytest.raises(UsageError, match="not a checkpoint, or a damaged one"):
+        simulate(trace, checkpoint=path, resume=True)
