@@ -64,10 +64,8 @@ def plan(snapshot: Snapshot, settings: Settings, *, usage_s: FloatArray | None =
     order = state.queue.copy()
     next_pass_s = state.run_pass(snapshot.now_s)
     rows = snapshot.rows
-    starts = tuple(
-        Start(int(rows[i]), tuple(state.placement_of(int(i))), bool(overtook))
-        for i, overtook in zip(state.started[: state.num_started], state.backfilled[: state.num_started], strict=True)
-    )
+    started = state.started[: state.num_started]
+    starts = tuple(Start(int(rows[i]), tuple(state.placement_of(int(i))), bool(state.backfilled[i])) for i in started)
     still = state.queue
     reserved = state.jobs_f[at.RESERVED_S]
     moved = [i for i in range(first) if state.jobs_f[at.END_S, i] != ends_before[i]]
@@ -83,7 +81,7 @@ def plan(snapshot: Snapshot, settings: Settings, *, usage_s: FloatArray | None =
 
 def _reasons(state: ClusterState, rows: IntArray, order: IntArray, settings: Settings) -> list[tuple[int, Reason]]:
     """Why each job that still waits was not started; ``order`` is the queue before the pass."""
-    num_heads = int((state.backfilled[: state.num_started] == 0).sum())
+    num_heads = int((state.backfilled[state.started[: state.num_started]] == 0).sum())
     looked_at = set(order[: num_heads + 1 + settings.depth] if settings.depth else order)
     if settings.backfill == "conservative":
         looked_at = set(order[~np.isnan(state.jobs_f[at.RESERVED_S, order])])

@@ -26,6 +26,7 @@ from shunter.scheduler.layout import (
     ALLOC,
     ALLOC_FREE,
     ANY_SLOTS,
+    BACKFILLED,
     BEST_FIT,
     BLOCKED,
     CHOSEN,
@@ -56,7 +57,6 @@ from shunter.scheduler.layout import (
     NUM_RUNNING,
     ORDER,
     OUT,
-    OUT_BACKFILLED,
     OVERRUN_GRACE_S,
     PASS_NUMBER,
     PICK,
@@ -423,7 +423,7 @@ def start_job(st: State, row: Int, now_s: float, strategy: Int, backfilled: Int,
     running_insert(st, row, now_s + st.jobs_f[EXPECTED_S, row])
     out = st.counters[NUM_OUT]
     st.jobs_i[OUT, out] = row
-    st.jobs_i[OUT_BACKFILLED, out] = backfilled
+    st.jobs_i[BACKFILLED, row] = backfilled
     st.counters[NUM_OUT] = out + 1
     forget_waiting(st, s)
 

@@ -155,7 +155,7 @@ class ClusterState:
         self._how = (mode, strategy, depth)
         self._advance_tail = (*self._how, *self.packed)
         self.started = self.jobs_i[at.OUT]
-        self.backfilled = self.jobs_i[at.OUT_BACKFILLED]
+        self.backfilled = self.jobs_i[at.BACKFILLED]
 
     # --- the compiled path -------------------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class ClusterState:
     @property
     def num_started(self) -> int:
         """Jobs that the last pass started; their rows stand in ``started``."""
-        return int(self.counters[at.NUM_OUT])
+        return self.counters.item(at.NUM_OUT)
 
     # --- the queue ---------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,6 @@ def save_checkpoint(path: Path, simulation: Simulation, manifest: dict[str, Any]
     head = {"format": FORMAT, "manifest": manifest, "spent_s": spent_s, "engine": simulation.counts()}
     pending = simulation.clock.pending
     arrays = simulation.state.arrays() | {
-        "backfilled": simulation.backfilled,
         "pending_time": np.asarray([time_s for time_s, _, _ in pending], dtype=np.float64),
         "pending_order": np.asarray([order for _, order, _ in pending], dtype=np.int64),
         "pending_value": np.asarray([-1 if value is None else value for _, _, value in pending], dtype=np.int64),

@@ -21,7 +21,7 @@ from shunter.scheduler.errors import EngineError, UsageError, nearest
 from shunter.scheduler.fairshare import Ledger
 from shunter.scheduler.snapshot import JobColumns, QueueView
 from shunter.scheduler.state import ClusterState
-from shunter.scheduler.types import FloatArray
+from shunter.scheduler.types import BoolArray, FloatArray
 from shunter.sim.clock import Callbacks, EventClock, Order
 from shunter.sim.workload import Workload
 
@@ -81,7 +81,6 @@ class Simulation:
         self.num_passes = 0
         self.passes_put_off = 0
         self.num_done = 0
-        self.backfilled = np.zeros(workload.num_jobs, dtype=np.bool_)
         self.ledger = Ledger.empty(workload.num_users) if ordering.needs_usage else None
         self._run_s = workload.run_s.tolist()
         self._batch_times, self._batch_bounds = _batches(workload.columns.submit_s)
@@ -120,6 +119,12 @@ class Simulation:
 
     def _pass_event(self, _event: Any) -> None:
         self._next_pass_s = math.inf
+
+    @property
+    def backfilled(self) -> BoolArray:
+        """(J,) jobs that started while one ahead of them in the queue waited."""
+        flags: BoolArray = self.state.backfilled == 1
+        return flags
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -194,18 +199,18 @@ class Simulation:
         self._absorbed = arrived
         self.num_passes += 1
         self.num_done += num_finished
-        num_started = state.counters[at.NUM_OUT]
+        num_started = state.num_started
         if num_started:
             self._start(now_s, num_started)
         if next_s < math.inf:
             self._wake_at(next_s)
 
     def _start(self, now_s: float, num_started: int) -> None:
-        rows = self.state.started[:num_started]
-        self.backfilled[rows] = self.state.backfilled[:num_started]
+        started = self.state.started
         run_s = self._run_s
         put = self.clock.at
-        for row in rows.tolist():
+        # Most passes start one job at most, and a slice of one costs more than all else here.
+        for row in (started.item(0),) if num_started == 1 else started[:num_started].tolist():
             put(now_s + run_s[row], 0, self._on_end, row)  # Order.END; the enum's lookup costs as much as the push
             if self.ledger is not None:
                 self.ledger.change(self._user(row), self._processors(row), now_s)
@@ -282,7 +287,6 @@ class Simulation:
         self._num_finished = len(counts["finished"])
         self._finished[: self._num_finished] = counts["finished"]
         self.state.restore(arrays)
-        self.backfilled[:] = arrays["backfilled"]
         if self.ledger is not None:
             for name in ("usage_s", "held", "since_s"):
                 getattr(self.ledger, name)[:] = arrays[f"ledger_{name}"]
