@@ -143,7 +143,7 @@ def test_bad_files_are_one_line_and_code_2(shunter: Shunter, small_log: Path, tm
     shunter("simulate", tmp_path / "empty.swf").failed_cleanly(2, "empty.swf")
     shunter("simulate", tmp_path / "nan.swf").failed_cleanly(2, "nan.swf:5:2", "nan")
     shunter("simulate", tmp_path / "negative.swf").failed_cleanly(2, "negative.swf:5:2", "-20")
-    shunter("simulate", tmp_path / "columns.csv").failed_cleanly(2, "columns.csv")
+    shunter("simulate", tmp_path / "columns.csv").failed_cleanly(2, "columns.csv:1", "duration_s missing")
     shunter("simulate", tmp_path / "missing.swf").failed_cleanly(2, "missing.swf")
     shunter("simulate", tmp_path).failed_cleanly(2, str(tmp_path))
 
