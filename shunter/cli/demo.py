@@ -20,7 +20,7 @@ def demo_command(
     Example: `shunter demo --out demo-report`
     """
     from shunter.cli.console import note, output
-    from shunter.cli.simulate import Request, check_writable, open_trace, run_all, save_all
+    from shunter.cli.runs import Request, check_writable, open_trace, run_all, save_all
     from shunter.cli.tables import render_comparison_table
 
     check_writable(out)

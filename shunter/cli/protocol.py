@@ -11,7 +11,7 @@ from shunter import __version__
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from shunter.cli.simulate import Request
+    from shunter.cli.runs import Request
     from shunter.sim.compat import ProtocolRun
     from shunter.sim.result import Result
 
@@ -23,7 +23,7 @@ def run_under_protocol(name: str, source: Path, request: Request, *, cluster: st
         UsageError: Unknown protocol or policy, or an option that the protocol has no meaning for.
     """
     from shunter.cli.console import output, print_json
-    from shunter.cli.simulate import check_writable, save_all
+    from shunter.cli.runs import check_writable, save_all
     from shunter.scheduler.errors import UsageError
     from shunter.sim.compat import find_protocol, load_source, run_protocol
 

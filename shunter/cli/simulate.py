@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shunter.scheduler.errors import OutputError, UsageError
+from shunter.cli.runs import Request, open_trace, run_all, save_all
+from shunter.scheduler.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shunter.sim.engine import Simulation
     from shunter.sim.result import Result
-    from shunter.traces.tables import ClusterSpec, Trace
 
 EXAMPLE = """
 Example:
@@ -126,71 +122,6 @@ def simulate_command(
 simulate_command.__doc__ = f"{simulate_command.__doc__}\n{EXAMPLE}"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What was asked for, apart from the trace and the cluster."""
-
-    policies: list[str]
-    backfills: list[str]
-    placement: str
-    window: tuple[int, int] | None
-    ties: str
-    depth: int
-    interval_s: float
-    clairvoyant: bool
-    seed: int
-    out: Path | None
-    resume: bool
-    quiet: bool
-
-    def check(self) -> None:
-        """Refuse unknown names and an unusable output folder before anything long begins."""
-        from shunter.scheduler.decide import Settings
-        from shunter.scheduler.policies.registry import choose_ordering
-        from shunter.sim.engine import Options
-
-        for policy in self.policies:
-            for backfill in self.backfills:
-                settings = Settings(choose_ordering(policy), backfill, self.placement, self.depth)
-                Options(settings, self.ties, self.interval_s)
-        if self.out is not None:
-            check_writable(self.out)
-
-    def checkpoint(self, policy: str, backfill: str) -> Path | None:
-        """Where the state of a run that is stopped or killed is kept; None without a folder for results."""
-        return self.out / f".{_folder_name(policy, backfill)}.checkpoint" if self.out else None
-
-    def kept_folder(self, policy: str, backfill: str) -> Path:
-        """Where a run that was complete before the others were stopped is kept."""
-        return (self.out or Path()) / f".{_folder_name(policy, backfill)}.done"
-
-    def kept_run(self, policy: str, backfill: str, trace: Trace, cluster: ClusterSpec) -> Result | None:
-        """With ``--resume``, the run that is complete already, if it is the very same one."""
-        import json
-
-        from shunter.scheduler.decide import Settings
-        from shunter.scheduler.policies.registry import choose_ordering
-        from shunter.sim.engine import Options
-        from shunter.sim.replay import run_manifest
-        from shunter.sim.result import Result
-
-        folder = self.kept_folder(policy, backfill)
-        if not (self.resume and folder.is_dir()):
-            return None
-        kept = Result.load(folder)
-        options = Options(
-            Settings(choose_ordering(policy), backfill, self.placement, self.depth), self.ties, self.interval_s
-        )
-        wanted = run_manifest(trace, cluster, options, window=self.window, clairvoyant=self.clairvoyant, seed=self.seed)
-        wanted = json.loads(json.dumps(wanted))
-        return kept if all(kept.manifest.get(key) == value for key, value in wanted.items()) else None
-
-    @property
-    def runs(self) -> list[tuple[str, str]]:
-        """(policy, backfill) pairs, each once, in the order asked for."""
-        return list(dict.fromkeys((p, b) for p in self.policies for b in self.backfills))
-
-
 def parse_window(text: str | None) -> tuple[int, int] | None:
     """``START:COUNT`` as numbers.
 
@@ -203,173 +134,6 @@ def parse_window(text: str | None) -> tuple[int, int] | None:
     if not (colon and start.isdigit() and count.isdigit() and int(count) > 0):
         raise UsageError(f"window {text!r} is not of the form START:COUNT, such as 1000:256")
     return int(start), int(count)
-
-
-def check_writable(folder: Path) -> None:
-    """Make sure before a long run that its results can be written.
-
-    Raises:
-        OutputError: The folder cannot be made, or nothing can be written in it.
-    """
-    import os
-    import tempfile
-
-    from shunter.sim.result import refuse_foreign
-
-    refuse_foreign(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".shunter-", dir=folder)
-        os.close(handle)
-        Path(name).unlink()
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot write results there: {error.strerror or error}") from None
-
-
-def open_trace(
-    name: str,
-    *,
-    trace_format: str | None = None,
-    mapping: Path | None = None,
-    skip_bad: bool = False,
-    cluster: str | None = None,
-    quiet: bool = False,
-) -> tuple[Trace, ClusterSpec]:
-    """Read a trace or demo trace, and the cluster to run it on; say what was left out of the trace."""
-    from shunter.cli.console import note
-
-    spec = None
-    if cluster is not None:
-        from shunter.traces.clusters import load_cluster
-
-        spec = load_cluster(cluster)
-    if name.startswith("demo:"):
-        from shunter.traces.demo import demo_trace
-
-        loaded = demo_trace(name.removeprefix("demo:"))
-    else:
-        from shunter.traces.read import read
-
-        loaded = read(Path(name), format=trace_format, skip_bad=skip_bad, mapping=mapping)
-    if not quiet and loaded.cleaning.rows_dropped:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in loaded.cleaning.dropped.items() if count)
-        note(
-            f"{loaded.name}: {loaded.cleaning.rows_dropped:,} of {loaded.cleaning.rows_read:,} rows left out: {reasons}"
-        )
-    return loaded, spec or loaded.cluster
-
-
-def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result]:
-    """Replay under every policy asked for; Ctrl-C saves a checkpoint when there is a folder for it."""
-    from shunter.cli.console import note, stop_on_signals
-    from shunter.sim.replay import Interrupted, simulate
-
-    prepare_kernels(quiet=request.quiet)
-    results: list[Result] = []
-    with stop_on_signals() as stop:
-        for policy, backfill in request.runs:
-            done = request.kept_run(policy, backfill, trace, cluster)
-            if done is not None:
-                results.append(done)
-                continue
-            checkpoint = request.checkpoint(policy, backfill)
-            label = policy if backfill == "none" else f"{policy}+{backfill}"
-            try:
-                with progress_bar(label, request.quiet) as progress:
-                    result = simulate(
-                        trace,
-                        policy=policy,
-                        backfill=backfill,
-                        placement=request.placement,
-                        cluster=cluster,
-                        window=request.window,
-                        ties=request.ties,
-                        depth=request.depth,
-                        interval_s=request.interval_s,
-                        clairvoyant=request.clairvoyant,
-                        seed=request.seed,
-                        progress=progress,
-                        should_stop=stop,
-                        checkpoint=checkpoint,
-                        resume=bool(request.resume and checkpoint and checkpoint.exists()),
-                    )
-            except Interrupted as interrupted:
-                for finished in results if request.out else []:
-                    finished.save(request.kept_folder(finished.policy, finished.backfill))
-                jobs = f"{interrupted.simulation.num_done:,} of {interrupted.simulation.workload.num_jobs:,} jobs"
-                how = "; the same command with --resume takes it up" if checkpoint else ""
-                note(f"interrupted after {jobs} of {label}{how}")
-                raise typer.Exit(130) from None
-            results.append(result)
-    return results
-
-
-def prepare_kernels(*, quiet: bool) -> None:
-    """Load the compiled decision code; on the first run after installation say that it compiles."""
-    from shunter.cli.console import note
-    from shunter.scheduler.compiled import is_cached, warm_up
-
-    if not is_cached() and not quiet:
-        note("compiling the decision kernels, once after installation (about half a minute) …")
-    warm_up()
-
-
-@contextmanager
-def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[Simulation], None] | None]:
-    """A progress line on standard error with jobs, simulated time and rate; nothing when it is no terminal."""
-    import sys
-
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("jobs · {task.fields[simulated]} simulated · {task.fields[rate]} jobs/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None, simulated="0 d", rate="–")
-
-        def update(simulation: Simulation) -> None:
-            spent_s = bar.tasks[0].elapsed or 0.0
-            first_s = float(simulation.workload.columns.submit_s[0])
-            bar.update(
-                task,
-                total=simulation.workload.num_jobs,
-                completed=simulation.num_done,
-                simulated=f"{(simulation.clock.now - first_s) / 86400:,.0f} d",
-                rate=f"{simulation.num_done / spent_s:,.0f}" if spent_s > 0 else "–",
-            )
-
-        yield update
-
-
-def _folder_name(policy: str, backfill: str) -> str:
-    name = policy if backfill == "none" else f"{policy}+{backfill}"
-    return "".join(c if c.isalnum() or c in "+-_.=," else "_" for c in name)
-
-
-def save_all(results: Sequence[Result], out: Path, *, figures: bool, quiet: bool) -> None:
-    """Write results and report, whole or not at all: one run into ``out`` itself, several into one folder each."""
-    from shunter.cli.console import note
-    from shunter.sim import result
-    from shunter.sim.report.html import write_report
-
-    def finish(folder: Path) -> None:
-        write_report(results, folder / "report.html")
-        if figures:
-            from shunter.sim.report.figures import write_figures
-
-            write_figures(results, folder / "figures")
-
-    result.save_all(results, out, finish)
-    if not quiet:
-        note(f"wrote {out / 'report.html'}")
 
 
 def as_document(results: Sequence[Result]) -> dict[str, Any]:
