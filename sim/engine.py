@@ -138,6 +138,7 @@ class Simulation:
         step = clock.step
         queue = clock._queue
         make_pass = self._pass if self.options.ties == "instant" else self._passes_per_event
+        before = self.num_events
         count = 0
         ask_at = every
         while queue:
@@ -148,9 +149,10 @@ class Simulation:
             make_pass()
             if count >= ask_at:
                 ask_at = count + every
+                self.num_events = before + count  # a checkpoint may be written now
                 if should_stop is not None and should_stop():
                     break
-        self.num_events += count
+        self.num_events = before + count
         if not queue:
             self._check_complete()
         return not queue

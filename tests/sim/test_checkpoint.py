@@ -193,3 +193,15 @@ def test_a_damaged_checkpoint_is_refused(damage: str, tmp_path: Path) -> None:
         path.write_bytes(b"" if damage == "empty" else path.read_bytes()[:-200])
     with pytest.raises(UsageError, match="not a checkpoint, or a damaged one"):
         simulate(trace, checkpoint=path, resume=True)
+
+
+def test_a_replay_that_is_killed_leaves_its_last_saving(tmp_path: Path) -> None:
+    """A run that nobody stops saves itself now and then, so that one that is killed can be taken up from there."""
+    path = tmp_path / "x.checkpoint"
+    trace = generate("poisson", jobs=30_000, seed=3)
+    whole = simulate(trace, backfill="easy", checkpoint=path, autosave_s=0.0)
+    assert path.exists()
+    resumed = simulate(trace, backfill="easy", checkpoint=path, resume=True)
+    assert resumed.jobs.equals(whole.jobs)
+    assert resumed.metrics == whole.metrics
+    assert resumed.num_events == whole.num_events
