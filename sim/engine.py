@@ -27,6 +27,12 @@ from shunter.sim.workload import Workload
 
 TIES = ("instant", "per-event")
 
+ASK_EVERY_S = 0.25
+"""About how often a replay asks whether it should stop, and shows its progress."""
+
+FIRST_GAP = 256
+"""Events before it asks for the first time; the number then follows what events cost."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -128,8 +134,10 @@ class Simulation:
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def run(self, should_stop: Callable[[], bool] | None = None, every: int = 20_000) -> bool:
-        """Run to the end, or until ``should_stop`` says so; it is asked between instants, every ``every`` events.
+    def run(self, should_stop: Callable[[], bool] | None = None, every: int | None = None) -> bool:
+        """Run to the end, or until ``should_stop`` says so.
+
+        It is asked between instants: every ``every`` events, by default about four times a second, whatever they cost.
 
         Returns:
             Whether the replay is complete.
@@ -140,7 +148,9 @@ class Simulation:
         make_pass = self._pass if self.options.ties == "instant" else self._passes_per_event
         before = self.num_events
         count = 0
-        ask_at = every
+        gap = every or FIRST_GAP
+        ask_at = gap
+        asked_s = time.perf_counter()
         while queue:
             step()
             count += 1
@@ -148,7 +158,11 @@ class Simulation:
                 continue
             make_pass()
             if count >= ask_at:
-                ask_at = count + every
+                if every is None:
+                    now_s = time.perf_counter()
+                    factor = min(2.0, ASK_EVERY_S / max(now_s - asked_s, 1e-6))
+                    gap, asked_s = max(1, int(gap * factor)), now_s
+                ask_at = count + gap
                 self.num_events = before + count  # a checkpoint may be written now
                 if should_stop is not None and should_stop():
                     break
