@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from hypothesis import strategies as st
 
 from shunter.scheduler.policies import ORDERINGS
@@ -65,10 +64,6 @@ def traces(
     rows[0]["cpus"] = max(rows[0]["cpus"], 1.0)  # jobs that all ask for nothing are refused
     columns = {key: [row[key] for row in rows] for key in rows[0]}
     return Trace(name="random", jobs=make_jobs(columns), cluster=cluster)
-
-
-def as_array(values: list[int]) -> np.ndarray:
-    return np.asarray(values, dtype=np.int64)
 
 
 @st.composite
