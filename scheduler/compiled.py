@@ -11,13 +11,10 @@ from shunter.scheduler.types import ResourceDemand
 
 def is_cached() -> bool:
     """Whether compiled code for the present kernels lies on disk; a stale or foreign one counts as absent."""
-    from pathlib import Path
-
     from shunter.scheduler import kernels
+    from shunter.scheduler.jit import is_on_disk
 
-    impl = kernels.advance._cache._impl  # type: ignore[attr-defined]
-    folder = Path(impl.locator.get_cache_path())
-    return any(folder.glob(f"{impl.filename_base}*.nbi"))
+    return is_on_disk(kernels.advance)
 
 
 def warm_up() -> None:

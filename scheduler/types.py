@@ -7,6 +7,7 @@ releasing them is exact: floats would drift by an ulp per job and a full node wo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+AnyArray = npt.NDArray[np.generic]
+Int = int | np.signedinteger[Any]
 
 RESOURCES = ("cpus", "memory_gib", "gpus")
 """Resource kinds, in the order of the rows of every (R, …) array."""

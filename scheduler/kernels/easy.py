@@ -1,0 +1,199 @@
+"""The passes without backfilling and with EASY."""
+
+# mypy: disable-error-code="no-any-return"
+from __future__ import annotations
+
+import numpy as np
+
+from shunter.scheduler.jit import allocating, compiled
+from shunter.scheduler.kernels.lists import queue_remove
+from shunter.scheduler.kernels.placing import place
+from shunter.scheduler.kernels.slots import slots_on
+from shunter.scheduler.kernels.starting import start_job
+from shunter.scheduler.layout import (
+    ACTIVE,
+    ALLOC,
+    ANY_SLOTS,
+    BLOCKED,
+    CHOSEN,
+    CHOSEN_TASKS,
+    COUNT,
+    CUT_SHORT,
+    EASY_NOEXTRA,
+    EASY_SJBF,
+    EXPECTED_S,
+    FREE_SLOTS,
+    FUTURE_SLOTS,
+    NEXT,
+    NODE,
+    NUM_ACTIVE,
+    NUM_RUNNING,
+    PICK,
+    PICK_S,
+    QUEUE,
+    QUEUE_HI,
+    QUEUE_LO,
+    RUN,
+    RUN_END_S,
+    SHAPE,
+    SPARE_BOUND,
+    TASKS,
+    USABLE,
+    State,
+)
+from shunter.scheduler.types import Int
+
+
+@compiled
+def start_heads(st: State, now_s: float, strategy: Int) -> None:
+    """Start the head of the queue while it fits."""
+    while st.counters[QUEUE_LO] < st.counters[QUEUE_HI]:
+        row = st.jobs_i[QUEUE, st.counters[QUEUE_LO]]
+        s = st.jobs_i[SHAPE, row]
+        if st.jobs_i[TASKS, row] > st.shapes[FREE_SLOTS, s]:
+            st.counters[BLOCKED] = 1
+            return
+        st.counters[QUEUE_LO] += 1
+        start_job(st, row, now_s, strategy, 0, st.slots[s])
+    st.counters[BLOCKED] = 0
+
+
+@compiled
+def reserve_head(st: State, row: Int, now_s: float, strategy: Int) -> float:
+    """Shadow time of a head job that does not fit; ``spare`` (R, N) becomes what is free then without the head's nodes.
+
+    Running jobs are released in the order of their expected ends (a past one counts as now) until the head fits;
+    all jobs that end at the shadow time are released with it. Mu'alem & Feitelson, IEEE TPDS 12(6), 2001.
+    """
+    s = st.jobs_i[SHAPE, row]
+    future = st.node_i[FUTURE_SLOTS]
+    total = np.int64(0)
+    for n in range(st.node_free.shape[1]):
+        future[n] = st.slots[s, n]
+        total += st.slots[s, n]
+        for r in range(st.node_free.shape[0]):
+            st.spare[r, n] = st.node_free[r, n]
+    shadow_s = now_s
+    for i in range(st.counters[NUM_RUNNING]):
+        end_s = max(st.jobs_f[RUN_END_S, i], now_s)
+        if total >= st.jobs_i[TASKS, row] and end_s > shadow_s:
+            break
+        other = st.jobs_i[RUN, i]
+        other_shape = st.jobs_i[SHAPE, other]
+        entry = st.jobs_i[ALLOC, other]
+        while entry >= 0:
+            n = st.alloc[NODE, entry]
+            for r in range(st.need.shape[0]):
+                st.spare[r, n] += st.alloc[COUNT, entry] * st.need[r, other_shape]
+            there = slots_on(st.spare, st.need, s, n)
+            total += there - future[n]
+            future[n] = there
+            entry = st.alloc[NEXT, entry]
+        shadow_s = end_s
+    chosen = place(st, strategy, st.jobs_i[TASKS, row], future)
+    for i in range(chosen):
+        for r in range(st.need.shape[0]):
+            st.spare[r, st.node_i[CHOSEN, i]] -= st.node_i[CHOSEN_TASKS, i] * st.need[r, s]
+    return shadow_s
+
+
+@compiled
+def spare_slots(st: State, s: Int) -> Int:
+    """Write into row USABLE how many tasks of ``s`` each node can take now without touching the head's reservation."""
+    total = np.int64(0)
+    for n in range(st.spare.shape[1]):
+        here = st.slots[s, n]
+        if here > 0:
+            here = min(here, slots_on(st.spare, st.need, s, n))
+        st.node_i[USABLE, n] = here
+        total += here
+    return total
+
+
+@compiled
+def fits_spare(st: State, s: Int, tasks: Int) -> bool:
+    """Whether a gang fits beside the head's reservation; if so, row USABLE says where.
+
+    What is spare only shrinks during a pass, so the last count for a shape bounds all later ones: most candidates of a
+    long queue are refused by that bound, without looking at the nodes.
+    """
+    if tasks > st.shapes[SPARE_BOUND, s]:
+        return False
+    st.shapes[SPARE_BOUND, s] = spare_slots(st, s)
+    return tasks <= st.shapes[SPARE_BOUND, s]
+
+
+@allocating
+def backfill_order(st: State, first: Int, last: Int, sjbf: bool) -> Int:
+    """Queue positions of the candidates that fit now, in the order in which they are tried; returns their number."""
+    count = 0
+    for position in range(first, last):
+        row = st.jobs_i[QUEUE, position]
+        if st.jobs_i[TASKS, row] <= st.shapes[FREE_SLOTS, st.jobs_i[SHAPE, row]]:
+            st.jobs_i[PICK, count] = position
+            st.jobs_f[PICK_S, count] = st.jobs_f[EXPECTED_S, row]
+            count += 1
+    if sjbf and count > 1:
+        order = np.argsort(st.jobs_f[PICK_S, :count], kind="mergesort")
+        positions = st.jobs_i[PICK, :count].copy()
+        for i in range(count):
+            st.jobs_i[PICK, i] = positions[order[i]]
+    return count
+
+
+@compiled
+def pass_easy(st: State, mode: Int, now_s: float, strategy: Int, depth: Int) -> None:
+    """EASY: heads first, then later jobs that end by the shadow time or use only what the head leaves spare.
+
+    ``EASY_NOEXTRA`` allows only jobs that end strictly before the shadow time (RLScheduler, SC'20). ``EASY_SJBF``
+    tries the candidates shortest expected run time first (Tsafrir, Etsion & Feitelson, IEEE TPDS 18(6), 2007).
+    """
+    start_heads(st, now_s, strategy)
+    lo = st.counters[QUEUE_LO]
+    last = st.counters[QUEUE_HI]
+    if last - lo < 2:
+        return
+    if depth > 0 and last - lo - 1 > depth:
+        last = lo + 1 + depth
+        st.counters[CUT_SHORT] += 1
+    num_candidates = backfill_order(st, lo + 1, last, mode == EASY_SJBF)
+    if num_candidates == 0:
+        return
+    head = st.jobs_i[QUEUE, lo]
+    shadow_s = reserve_head(st, head, now_s, strategy)
+    for a in range(st.counters[NUM_ACTIVE]):
+        st.shapes[SPARE_BOUND, st.shapes[ACTIVE, a]] = ANY_SLOTS
+    num_started = 0
+    for i in range(num_candidates):
+        row = st.jobs_i[QUEUE, st.jobs_i[PICK, i]]
+        s = st.jobs_i[SHAPE, row]
+        tasks = st.jobs_i[TASKS, row]
+        if tasks > st.shapes[FREE_SLOTS, s]:
+            continue
+        end_s = now_s + st.jobs_f[EXPECTED_S, row]
+        if end_s < shadow_s or (end_s == shadow_s and mode != EASY_NOEXTRA):
+            start_job(st, row, now_s, strategy, 1, st.slots[s])
+        elif mode != EASY_NOEXTRA and fits_spare(st, s, tasks):
+            start_job(st, row, now_s, strategy, 1, st.node_i[USABLE])
+            entry = st.jobs_i[ALLOC, row]
+            while entry >= 0:
+                for r in range(st.need.shape[0]):
+                    st.spare[r, st.alloc[NODE, entry]] -= st.alloc[COUNT, entry] * st.need[r, s]
+                entry = st.alloc[NEXT, entry]
+        else:
+            continue
+        st.jobs_i[PICK, num_started] = st.jobs_i[PICK, i]
+        num_started += 1
+    remove_started(st, num_started)
+
+
+@allocating
+def remove_started(st: State, num_started: Int) -> None:
+    """Take the queue positions in PICK[:num_started] (any order) off the queue."""
+    if num_started == 0:
+        return
+    positions = np.sort(st.jobs_i[PICK, :num_started])
+    shift = 0
+    for position in positions:  # a removal that moved the front part leaves later positions as they are
+        if not queue_remove(st, position - shift):
+            shift += 1
