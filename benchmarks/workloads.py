@@ -24,6 +24,9 @@ LOGS = {
 }
 """Short name → file below the folder of traces."""
 
+OPENB_LISTS = "alibaba-openb-2023"
+"""Folder of the lists of nodes and pods, below that of the traces."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:

@@ -117,10 +117,11 @@ def policies_page() -> str:
             (ordering.uses_request, "requested time"),
             (ordering.needs_oracle, "actual run time"),
             (ordering.needs_usage, "usage of users"),
+            (ordering.needs_shares, "shares of groups"),
         )
         reads = ", ".join(text for applies, text in traits if applies) or "–"
         parameters = ", ".join(f"`{key}={value:g}`" for key, value in ordering.parameters.items()) or "–"
-        score = "fixed" if ordering.static else "each pass"
+        score = "each round" if ordering.rounds else "fixed" if ordering.static else "each pass"
         row = (f"`{ordering.name}`", cell(ordering.summary), cell(ordering.source) or "–", reads, score, parameters)
         lines.append("| " + " | ".join(row) + " |")
     lines += [
@@ -129,7 +130,7 @@ def policies_page() -> str:
         "the others are scored and sorted anew at each pass, which costs more on deep queues. A policy that reads the "
         "requested time knows the true run time where a log has no requests; `sjf-oracle` always does: it is a bound, "
         "not a policy for a live cluster.\n",
-        "Jobs are not preempted yet, so a waiting job has attained no service: `las` equals `fcfs`, and `srtf` "
+        "Without `--preempt` a waiting job has attained no service: `las` and `tiresias` equal `fcfs`, and `srtf` "
         "orders by the expected run time.\n",
         *explained(ORDERINGS.values()),
         "## Backfilling\n",

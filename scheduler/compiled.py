@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from shunter.scheduler.capacity import Capacity
 from shunter.scheduler.snapshot import JobColumns
-from shunter.scheduler.state import Capacity, ClusterState
+from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import ResourceDemand
 
 
@@ -18,19 +19,12 @@ def is_cached() -> bool:
 
 
 def warm_up() -> None:
-    """Compile or load every kernel that a run needs, by running two jobs on one processor."""
-    zeros, ones = np.zeros(2), np.ones(2)
-    columns = JobColumns(
-        submit_s=zeros,
-        requested_s=ones,
-        expected_s=ones,
-        oracle_s=ones,
-        processors=ones,
-        priority=zeros,
-        attained_s=zeros,
-        user_idx=np.zeros(2, dtype=np.int64),
-        queue_idx=np.zeros(2, dtype=np.int64),
-    )
+    """Compile or load the kernels that every run needs, by running two jobs on one processor.
+
+    Those of conservative backfilling, lanes, preemption and the like are compiled when they are first used.
+    """
+    zeros = np.zeros(2)
+    columns = JobColumns.of(zeros)
     demand = ResourceDemand(np.ones(2, np.int64), np.zeros(2, np.int64), np.asarray([[1000, 0, 0]]))
     capacity = Capacity(np.asarray([[1000], [0], [0]]), (True, False, False))
     finished = np.zeros(2, dtype=np.int64)

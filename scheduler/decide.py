@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from shunter.scheduler import layout as at
 from shunter.scheduler.errors import UsageError, nearest
-from shunter.scheduler.plans import Extend, Plan, Reason, Reserve, Start
+from shunter.scheduler.plan_check import check_plan
+from shunter.scheduler.plans import Extend, Plan, Preempt, Reason, Reserve, Start
+from shunter.scheduler.policies.drf import shares_of
 from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
+from shunter.scheduler.preemption import Preemption, preempting_pass, progress_view, strict_classes
 from shunter.scheduler.snapshot import QueueView, Snapshot
 from shunter.scheduler.state import BACKFILLS, PLACEMENTS, ClusterState
 from shunter.scheduler.types import FloatArray, IntArray
+
+__all__ = ["Settings", "check_plan", "plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +30,14 @@ class Settings:
         backfill: A name of ``BACKFILLS``.
         placement: A name of ``PLACEMENTS``.
         depth: Waiting jobs behind the head that a pass looks at; 0 means all.
+        locality_s: Longest time that a gang waits to be placed nearer together than it could be now.
     """
 
     ordering: ChosenOrdering = field(default_factory=lambda: choose_ordering("fcfs"))
     backfill: str = "none"
     placement: str = "first-fit"
     depth: int = 0
+    locality_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.backfill not in BACKFILLS:
@@ -38,57 +46,130 @@ class Settings:
             raise UsageError(f"unknown placement {self.placement!r}{nearest(self.placement, list(PLACEMENTS))}")
         if self.depth < 0:
             raise UsageError(f"backfill depth {self.depth} is negative; 0 means no limit")
+        if not (np.isfinite(self.locality_s) and self.locality_s >= 0):
+            raise UsageError(f"waiting {self.locality_s} s for locality is no number of seconds of at least 0")
 
 
-def plan(snapshot: Snapshot, settings: Settings, *, usage_s: FloatArray | None = None) -> Plan:
-    """What to start now, and what is promised to those that go on waiting.
+def plan(
+    snapshot: Snapshot,
+    settings: Settings,
+    *,
+    usage_s: FloatArray | None = None,
+    preemption: Preemption | None = None,
+) -> Plan:
+    """What to stop and to start now, and what is promised to those that go on waiting.
 
     Args:
         snapshot: What is known; not changed.
         settings: Ordering, backfilling and placement.
         usage_s: (U,) decayed usage of users at ``snapshot.now_s``, for orderings that ask for it.
+        preemption: When running jobs are stopped for waiting ones; None: never. Jobs that are stopped at once may be
+            started again by the same plan.
     """
-    first = snapshot.num_running
-    waiting = snapshot.columns.take(np.arange(first, len(snapshot.rows)))
-    view = QueueView(
-        now_s=snapshot.now_s,
-        jobs=waiting,
-        total_processors=snapshot.total_processors,
-        usage_s=np.zeros(0) if usage_s is None else usage_s,
-    )
-    score = settings.ordering.score(view)
+    first, now_s = snapshot.num_running, snapshot.now_s
+    usage_s = np.zeros(0) if usage_s is None else usage_s
+    rules = preemption or Preemption()
+    score = _scores(snapshot, settings, rules, usage_s)
     state = ClusterState.from_snapshot(
-        snapshot, score=score, backfill=settings.backfill, placement=settings.placement, depth=settings.depth
+        replace(snapshot, columns=snapshot.columns.take(np.arange(len(snapshot.rows)), frozen=False)),
+        score=score,
+        backfill=settings.backfill,
+        placement=settings.placement,
+        depth=settings.depth,
+        locality_s=settings.locality_s,
     )
     ends_before = state.jobs_f[at.END_S].copy()
     order = state.queue.copy()
-    next_pass_s = state.run_pass(snapshot.now_s)
     rows = snapshot.rows
-    started = state.started[: state.num_started]
-    starts = tuple(Start(int(rows[i]), tuple(state.placement_of(int(i))), bool(state.backfilled[i])) for i in started)
+    started, stopped = list[int](), list[int]()
+    if rules.rules:
+
+        def make_way(victims: Sequence[int]) -> None:
+            stopped.extend(victims)
+            _stop(state, victims, now_s, settings.ordering, rules, usage_s)
+
+        next_pass_s = preempting_pass(
+            state, rules, now_s, settings.ordering, usage_s, started=started.extend, stopped=make_way
+        )
+    else:
+        next_pass_s = state.run_pass(now_s)
+        started.extend(state.started[: state.num_started].tolist())
+    starts = tuple(_start(state, i, int(rows[i])) for i in started)
     still = state.queue
     reserved = state.jobs_f[at.RESERVED_S]
-    moved = [i for i in range(first) if state.jobs_f[at.END_S, i] != ends_before[i]]
+    moved = [i for i in range(first) if i not in stopped and state.jobs_f[at.END_S, i] != ends_before[i]]
     return Plan(
         based_on=snapshot.version,
         starts=starts,
         reservations=tuple(Reserve(int(rows[i]), float(reserved[i])) for i in still if not np.isnan(reserved[i])),
         extensions=tuple(Extend(int(rows[i]), float(state.jobs_f[at.END_S, i])) for i in moved),
-        skipped=tuple(_reasons(state, rows, order, settings)),
+        skipped=tuple(_reasons(state, rows, order, started, settings)),
         next_pass_s=float(next_pass_s),
+        preemptions=tuple(Preempt(int(rows[i]), now_s + rules.grace_s) for i in stopped),
     )
 
 
-def _reasons(state: ClusterState, rows: IntArray, order: IntArray, settings: Settings) -> list[tuple[int, Reason]]:
+def _scores(snapshot: Snapshot, settings: Settings, rules: Preemption, usage_s: FloatArray) -> FloatArray:
+    """(Q,) scores of the waiting jobs: the ordering's, or their places where priority classes come first."""
+    first = snapshot.num_running
+    waiting = snapshot.columns.take(np.arange(first, len(snapshot.rows)))
+    view = QueueView(
+        now_s=snapshot.now_s,
+        jobs=replace(waiting, expected_s=waiting.expected_s + snapshot.overhead_s[first:]),
+        total_processors=snapshot.total_processors,
+        usage_s=usage_s,
+        shares=shares_of(snapshot) if settings.ordering.ordering.needs_shares else np.zeros(0),
+    )
+    scores = settings.ordering.score(view)
+    if not strict_classes(rules, settings.ordering):
+        return scores
+    places = np.empty(len(scores))
+    places[np.lexsort((snapshot.rows[first:], scores, -waiting.priority))] = np.arange(len(scores))
+    return places
+
+
+def _stop(
+    state: ClusterState,
+    victims: Sequence[int],
+    now_s: float,
+    ordering: ChosenOrdering,
+    rules: Preemption,
+    usage_s: FloatArray,
+) -> None:
+    """Stop running jobs of the state tried on, which wait again at once unless they have a grace period."""
+    if rules.grace_s > 0:
+        for i in victims:
+            state.tell_to_stop(i, now_s + rules.grace_s)
+        return
+    for i in victims:
+        state.stop(i, now_s, kept_s=state.work_done_s(i, now_s))
+        state.requeue(i, 0.0, now_s)
+    queue = state.queue.copy()
+    scores = ordering.score(progress_view(state, queue, now_s, usage_s))
+    state.reorder(scores, state.columns.priority[queue] if strict_classes(rules, ordering) else None)
+
+
+def _start(state: ClusterState, i: int, row: int) -> Start:
+    """The start of job ``i`` of the state tried on, which is ``row`` in the state that the plan is for."""
+    gpus = tuple(state.entries_of(i)) if state.counters[at.GPUS] else ()
+    return Start(row, tuple(state.placement_of(i)), bool(state.backfilled[i]), gpus)
+
+
+def _reasons(
+    state: ClusterState, rows: IntArray, order: IntArray, started: Sequence[int], settings: Settings
+) -> list[tuple[int, Reason]]:
     """Why each job that still waits was not started; ``order`` is the queue before the pass."""
-    num_heads = int((state.backfilled[state.started[: state.num_started]] == 0).sum())
+    num_heads = int((state.backfilled[list(started)] == 0).sum())
     looked_at = set(order[: num_heads + 1 + settings.depth] if settings.depth else order)
     if settings.backfill == "conservative":
         looked_at = set(order[~np.isnan(state.jobs_f[at.RESERVED_S, order])])
+    held_back = {at.WAIT_QUOTA: Reason.OVER_QUOTA, at.WAIT_GANG: Reason.LOCALITY} if state.counters[at.LISTED] else {}
     reasons = []
     for position, i in enumerate(state.queue):
         fits = state.jobs_i[at.TASKS, i] <= state.shapes[at.FREE_SLOTS, state.jobs_i[at.SHAPE, i]]
-        if position > 0 and settings.backfill == "none":
+        if int(state.jobs_i[at.WHY, i]) in held_back:
+            reason = held_back[int(state.jobs_i[at.WHY, i])]
+        elif position > 0 and settings.backfill == "none":
             reason = Reason.BEHIND_HEAD
         elif i not in looked_at:
             reason = Reason.BEYOND_DEPTH
@@ -96,33 +177,3 @@ def _reasons(state: ClusterState, rows: IntArray, order: IntArray, settings: Set
             reason = Reason.WOULD_DELAY if fits else Reason.NO_CAPACITY
         reasons.append((int(rows[i]), reason))
     return reasons
-
-
-def check_plan(snapshot: Snapshot, proposed: Plan) -> list[str]:
-    """What is wrong with a plan; empty when it may be carried out.
-
-    A plan must be made from this snapshot; start only jobs that wait, each once and whole; and take no more of any
-    resource on any node than is free.
-    """
-    problems = []
-    if proposed.based_on != snapshot.version:
-        problems.append(f"based on version {proposed.based_on}, not {snapshot.version}")
-    tracked = [r for r, yes in enumerate(snapshot.capacity.tracked) if yes]
-    free = snapshot.free_units()
-    waiting = {int(row): i for i, row in enumerate(snapshot.rows) if i >= snapshot.num_running}
-    for start in proposed.starts:
-        index = waiting.pop(start.row, None)
-        if index is None:
-            problems.append(f"row {start.row} does not wait, or is started twice")
-            continue
-        shape = snapshot.demand.shapes[snapshot.demand.shape_idx[index]]
-        if sum(tasks for _, tasks in start.placement) != snapshot.demand.tasks[index]:
-            problems.append(f"row {start.row} is not started whole")
-        for node, tasks in start.placement:
-            if not 0 <= node < free.shape[1]:
-                problems.append(f"row {start.row} is placed on node {node}, which does not exist")
-                continue
-            free[:, node] -= tasks * shape
-            if tasks < 1 or (free[tracked, node] < 0).any():
-                problems.append(f"row {start.row} does not fit on node {node}")
-    return problems

@@ -6,11 +6,12 @@ computed from what is known is absent from the result, never zero.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from shunter.scheduler.types import FloatArray
+from shunter.scheduler.fairness import finish_time_fairness, jain_index, served_shares
+from shunter.scheduler.types import FloatArray, IntArray
 
 SLOWDOWN_BOUND_S = 10.0
 """τ of the bounded slowdown. Feitelson et al., Theory and practice in parallel job scheduling, JSSPP 1997."""
@@ -46,7 +47,7 @@ METRICS: dict[str, Metric] = {
     "throughput_jobs_per_h": Metric("1/h", False, "jobs completed per hour of the makespan"),
     "avg_queue_length": Metric("jobs", True, "time average of the waiting jobs over the makespan"),
     "max_queue_length": Metric("jobs", True, "most jobs that waited after a pass"),
-    "fragmentation": Metric("GPUs", True, "free GPUs that no waiting job can use"),
+    "fragmentation": Metric("GPUs", True, "time average of the free GPUs that typical jobs cannot use (FGD)"),
     "allocation_ratio": Metric("ratio", False, "GPU-seconds held over available, busy or not"),
     "preemptions": Metric("1", True, "running jobs stopped for others"),
     "restarts": Metric("1", True, "attempts after the first"),
@@ -69,6 +70,21 @@ METRICS: dict[str, Metric] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Money:
+    """What the schedule cost; None where the cluster specification does not say enough.
+
+    Attributes:
+        energy_kwh: Energy of the cluster.
+        carbon_kg: Carbon dioxide equivalent of that energy.
+        cost_total: Price of the nodes while up.
+    """
+
+    energy_kwh: float | None = None
+    carbon_kg: float | None = None
+    cost_total: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What happened to the jobs that started, one row each, and to the others in numbers.
 
@@ -83,6 +99,14 @@ class Outcome:
         failed: Jobs among these that were killed or failed.
         rejected: Jobs that never entered the queue.
         backfilled: Jobs among these that overtook a waiting one.
+        held_s: (J,) seconds for which the job held its nodes, over all attempts; None: from start to end.
+        wasted_s: (J,) of them, seconds that were lost or spent on restarts; None: none.
+        exclusive_s: (J,) run time with nobody else on the cluster; None: ``run_s``.
+        user_idx: (J,) user of each job, −1 unknown; None: unknown.
+        down_s: Resource name → amount × seconds that was out of service.
+        money: Energy, carbon and cost.
+        preemptions: Attempts that were stopped for other jobs; None where there is no preemption.
+        restarts: Attempts after the first; None where there are none.
     """
 
     submit_s: FloatArray
@@ -95,6 +119,14 @@ class Outcome:
     failed: int
     rejected: int
     backfilled: int
+    held_s: FloatArray | None = None
+    wasted_s: FloatArray | None = None
+    exclusive_s: FloatArray | None = None
+    user_idx: IntArray | None = None
+    down_s: dict[str, float] = field(default_factory=dict)
+    money: Money = field(default_factory=Money)
+    preemptions: int | None = None
+    restarts: int | None = None
 
 
 def bounded_slowdown(wait_s: FloatArray, run_s: FloatArray, bound_s: float = SLOWDOWN_BOUND_S) -> FloatArray:
@@ -119,13 +151,22 @@ def summarise(outcome: Outcome) -> dict[str, float]:
     if len(outcome.submit_s):
         found |= _times(outcome)
         found |= _usage(outcome, found["makespan_s"])
+        found |= _fairness(outcome)
     due = ~np.isnan(outcome.deadline_s)
     if due.any():
         found["slo_attainment"] = float((outcome.end_s[due] <= outcome.deadline_s[due]).mean())
+    counts = {"preemptions": outcome.preemptions, "restarts": outcome.restarts}
+    found |= {name: value for name, value in counts.items() if value is not None}
     found["jobs_completed"] = len(outcome.submit_s) - outcome.failed
+    found |= _costs(outcome, int(found["jobs_completed"]))
     found["jobs_failed"] = outcome.failed
     found["jobs_rejected"] = outcome.rejected
     found["backfilled_jobs"] = outcome.backfilled
+    return in_table_order(found)
+
+
+def in_table_order(found: dict[str, float]) -> dict[str, float]:
+    """The metrics in the order of ``METRICS``."""
     return {name: found[name] for name in METRICS if name in found}
 
 
@@ -156,12 +197,53 @@ def _times(outcome: Outcome) -> dict[str, float]:
 
 def _usage(outcome: Outcome, makespan_s: float) -> dict[str, float]:
     found = {}
-    held_s = outcome.end_s - outcome.start_s
+    held_s = outcome.end_s - outcome.start_s if outcome.held_s is None else outcome.held_s
+    shares = {}
     for resource, amounts in outcome.used.items():
-        available = outcome.available.get(resource, 0.0) * makespan_s
+        available = outcome.available.get(resource, 0.0) * makespan_s - outcome.down_s.get(resource, 0.0)
         if available > 0:
-            found[f"{resource.removesuffix('s')}_utilisation"] = float((amounts * held_s).sum() / available)
-    main = found.get("gpu_utilisation", found.get("cpu_utilisation"))
+            name = resource.removesuffix("s")
+            found[f"{name}_utilisation"] = float((amounts * held_s).sum() / available)
+            wasted_s = np.zeros_like(held_s) if outcome.wasted_s is None else outcome.wasted_s
+            shares[name] = float((amounts * (held_s - wasted_s)).sum() / available)
+    main = "gpu" if "gpu" in shares else "cpu" if "cpu" in shares else None
     if main is not None:
-        found["utilisation"] = found["allocation_ratio"] = main
+        found["utilisation"] = found["allocation_ratio"] = found[f"{main}_utilisation"]
+        if outcome.wasted_s is not None:
+            found["goodput"] = shares[main]
+    if outcome.wasted_s is not None and "gpu" in shares:
+        found["lost_gpu_s"] = float((outcome.used["gpus"] * outcome.wasted_s).sum())
+    return found
+
+
+def _fairness(outcome: Outcome) -> dict[str, float]:
+    """Jain's index over users, and finish-time fairness, in the resource that size means."""
+    resource = "gpus" if outcome.available.get("gpus", 0.0) > 0 else "cpus"
+    total, amounts = outcome.available.get(resource, 0.0), outcome.used.get(resource)
+    if total <= 0 or amounts is None:
+        return {}
+    found = {}
+    exclusive_s = outcome.run_s if outcome.exclusive_s is None else outcome.exclusive_s
+    jct_s = outcome.end_s - outcome.submit_s
+    if outcome.user_idx is not None:
+        shares = served_shares(outcome.user_idx, exclusive_s * amounts, jct_s * amounts)
+        if len(shares) > 1:
+            found["jain_fairness"] = jain_index(shares)
+    rho = finish_time_fairness(outcome.submit_s, outcome.end_s, exclusive_s, amounts, total)
+    if not np.isnan(rho).all():
+        found |= {"avg_ftf_rho": float(np.nanmean(rho)), "p95_ftf_rho": float(np.nanpercentile(rho, 95))}
+    return found
+
+
+def _costs(outcome: Outcome, completed: int) -> dict[str, float]:
+    money = outcome.money
+    known = {"energy_kwh": money.energy_kwh, "carbon_kg": money.carbon_kg, "cost_total": money.cost_total}
+    found = {name: value for name, value in known.items() if value is not None}
+    if money.cost_total is not None and completed:
+        found["cost_per_job"] = money.cost_total / completed
+        held_s = outcome.end_s - outcome.start_s if outcome.held_s is None else outcome.held_s
+        useful_s = held_s - (0.0 if outcome.wasted_s is None else outcome.wasted_s)
+        useful_gpu_h = float((outcome.used.get("gpus", np.zeros(1)) * useful_s).sum()) / 3600.0
+        if useful_gpu_h > 0:
+            found["cost_per_useful_gpu_hour"] = money.cost_total / useful_gpu_h
     return found

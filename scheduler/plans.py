@@ -14,7 +14,8 @@ class Reason(Enum):
     BEHIND_HEAD = "behind-head"  # waits for the head, which may not be overtaken
     WOULD_DELAY = "would-delay"  # fits now, but would delay a reservation; tried again at the next pass
     BEYOND_DEPTH = "beyond-depth"  # not looked at; tried again when fewer jobs wait ahead
-    NEVER_FITS = "never-fits"  # rejected on submission: larger than the empty cluster
+    OVER_QUOTA = "over-quota"  # its group's limit, or the power cap; tried again when something is given back
+    LOCALITY = "locality"  # waits for nodes nearer to one another, up to a bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,21 @@ class Start:
         row: The job's row in the state.
         placement: (node, tasks) pairs; the tasks sum to the gang's size.
         backfilled: Whether a job ahead of it in the queue still waits.
+        gpus: (node, tasks, bits of the GPUs there) where GPUs are told apart; else empty.
     """
 
     row: int
     placement: tuple[tuple[int, int], ...]
     backfilled: bool = False
+    gpus: tuple[tuple[int, int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Preempt:
+    """Stop a running job for another: it saves its work, gives back what it holds by ``end_s``, and waits again."""
+
+    row: int
+    end_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,7 @@ class Plan:
         extensions: New expected ends of running jobs that overran theirs.
         skipped: Jobs not started, with the reason.
         next_pass_s: When a pass is due even if nothing happens before; inf when there is no such time.
+        preemptions: Running jobs to stop before anything is started.
     """
 
     based_on: int
@@ -67,3 +79,4 @@ class Plan:
     extensions: tuple[Extend, ...] = ()
     skipped: tuple[tuple[int, Reason], ...] = ()
     next_pass_s: float = math.inf
+    preemptions: tuple[Preempt, ...] = ()

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from shunter.scheduler.decide import Settings
 from shunter.scheduler.layout import ANY_SLOTS, OVERRUN_GRACE_S
 from shunter.scheduler.plans import Extend, Plan, Reserve, Start
+from shunter.scheduler.policies.drf import shares_of
 from shunter.scheduler.snapshot import QueueView, Snapshot
 from shunter.scheduler.types import FloatArray, IntArray
 
@@ -37,6 +39,8 @@ class _Cluster:
         self.snapshot = snapshot
         self.now_s = snapshot.now_s
         self.place_tasks = PLACE[settings.placement]
+        if settings.placement == "topology":
+            self.place_tasks = partial(topology, domains=snapshot.capacity.domains)
         self.tracked = [r for r, yes in enumerate(snapshot.capacity.tracked) if yes]
         self.free = snapshot.free_units()[self.tracked]
         self.running: list[_Running] = []
@@ -134,11 +138,23 @@ def packed(tasks: int, usable: IntArray) -> Placement:
         tasks -= left.pop(emptiest)
 
 
+def topology(tasks: int, usable: IntArray, domains: IntArray | None = None) -> Placement:
+    """As ``packed``, inside the tightest switch that holds the gang, else the tightest rack, else zone."""
+    fits_one = bool((usable >= tasks).any())
+    for domain in [] if domains is None or fits_one else domains:
+        holds = [(usable[domain == d].sum(), d) for d in np.unique(domain)]
+        enough = [entry for entry in holds if entry[0] >= tasks]
+        if enough:
+            return packed(tasks, np.where(domain == min(enough)[1], usable, 0))
+    return packed(tasks, usable)
+
+
 PLACE: dict[str, Callable[[int, IntArray], Placement]] = {
     "first-fit": first_fit,
     "best-fit": best_fit,
     "worst-fit": worst_fit,
     "packed": packed,
+    "topology": topology,
 }
 
 
@@ -288,7 +304,8 @@ def reference_plan(snapshot: Snapshot, settings: Settings, *, usage_s: FloatArra
     first = snapshot.num_running
     rows = np.arange(first, len(snapshot.rows))
     usage = np.zeros(0) if usage_s is None else usage_s
-    view = QueueView(snapshot.now_s, snapshot.columns.take(rows), snapshot.total_processors, usage)
+    shares = shares_of(snapshot) if settings.ordering.ordering.needs_shares else np.zeros(0)
+    view = QueueView(snapshot.now_s, snapshot.columns.take(rows), snapshot.total_processors, usage, shares)
     score = settings.ordering.score(view)
     queue = [int(rows[i]) for i in sorted(range(len(rows)), key=lambda i: (score[i], rows[i]))]
     cluster = _Cluster(snapshot, settings)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shunter.scheduler.types import FloatArray, IntArray, ResourceDemand
+from shunter.scheduler.types import BoolArray, FloatArray, IntArray, ResourceDemand
 
 if TYPE_CHECKING:
-    from shunter.scheduler.state import Capacity
+    from shunter.scheduler.capacity import Capacity
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,14 @@ class JobColumns:
         attained_s: Processor-seconds received so far, over all attempts.
         user_idx: Row of the user in usage tables; −1 when unknown.
         queue_idx: Row of the queue (partition); −1 when unknown.
+        group_idx: Row of the group (virtual cluster) in ``Capacity.quotas``; −1 without a quota.
+        lane_idx: Which queue of its own the job waits in: 0, or its group's where groups own nodes.
+        model_idx: Row of the model class in ``Capacity.speeds``.
+        deadline_s: When it should have ended; inf without a deadline.
+        preemptible: 1 where the job may be stopped for others.
+        checkpoint_s: Seconds of work between two savings of its own; NaN: it saves only when told to stop.
+        restart_s: Seconds that a new attempt needs before it works on.
+        power_w: Watts that the job may draw beyond what its nodes draw anyway, at most.
     """
 
     submit_s: FloatArray
@@ -38,12 +46,36 @@ class JobColumns:
     attained_s: FloatArray
     user_idx: IntArray
     queue_idx: IntArray
+    group_idx: IntArray
+    lane_idx: IntArray
+    model_idx: IntArray
+    deadline_s: FloatArray
+    preemptible: IntArray
+    checkpoint_s: FloatArray
+    restart_s: FloatArray
+    power_w: FloatArray
 
-    def take(self, rows: IntArray) -> JobColumns:
-        """The same facts for some rows, as copies that cannot be written."""
+    @classmethod
+    def of(cls, submit_s: FloatArray, **given: Any) -> JobColumns:
+        """Columns of jobs of which little is known: run times and processors 1, no priority, no owner, no rules."""
+        num_jobs = len(submit_s)
+        ones, zeros = np.ones(num_jobs), np.zeros(num_jobs)
+        none, unknown = np.zeros(num_jobs, np.int64), np.full(num_jobs, -1, np.int64)
+        defaults: dict[str, Any] = dict.fromkeys(("requested_s", "expected_s", "oracle_s", "processors"), ones)
+        defaults |= dict.fromkeys(("priority", "attained_s", "restart_s", "power_w"), zeros)
+        defaults["checkpoint_s"] = np.full(num_jobs, np.nan)
+        defaults |= dict.fromkeys(("user_idx", "queue_idx", "group_idx"), unknown)
+        defaults |= dict.fromkeys(("lane_idx", "model_idx", "preemptible"), none)
+        defaults["deadline_s"] = np.full(num_jobs, np.inf)
+        return cls(
+            submit_s, **{name: np.array(given.get(name, array), array.dtype) for name, array in defaults.items()}
+        )
+
+    def take(self, rows: IntArray, *, frozen: bool = True) -> JobColumns:
+        """The same facts for some rows, as copies that cannot be written unless ``frozen`` is off."""
         chosen = {f.name: getattr(self, f.name)[rows] for f in fields(self)}
         for array in chosen.values():
-            array.flags.writeable = False
+            array.flags.writeable = not frozen
         return replace(self, **chosen)
 
     def __len__(self) -> int:
@@ -59,12 +91,14 @@ class QueueView:
         jobs: (Q,) columns.
         total_processors: Capacity in the unit of ``jobs.processors``.
         usage_s: (U,) decayed processor-seconds a user has had, at ``now_s``; empty where the ordering does not ask.
+        shares: (Q,) weighted dominant shares of the jobs' groups; empty where the ordering does not ask.
     """
 
     now_s: float
     jobs: JobColumns
     total_processors: float
     usage_s: FloatArray = field(default_factory=lambda: np.zeros(0))
+    shares: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def wait_s(self) -> FloatArray:
@@ -91,6 +125,17 @@ class Snapshot:
         alloc_tasks: (A,) … and the tasks there.
         reserved_s: (Q,) promised starts; NaN where there is none.
         released: Whether capacity was freed since the last pass.
+        alloc_gpus: (A,) bits of the GPUs that an entry holds on its node; 0 where GPUs are not told apart.
+        closed: (N,) nodes that take no new work.
+        lost_gpus: (N,) bits of the GPUs that are out of service.
+        entered_s: (Q,) when the waiting jobs entered the queue, for the last time.
+        overhead_s: (J,) restart overhead of the present attempt, or of the next one.
+        rate: (K,) speeds of the running jobs.
+        since_s: (K,) times from which on these hold.
+        done_s: (K,) work that their attempts had done by then.
+        stopping: (K,) running jobs that have been told to stop.
+        drawn: Tasks for which the random placement has drawn so far.
+        seed: Its seed.
     """
 
     version: int
@@ -107,6 +152,17 @@ class Snapshot:
     alloc_tasks: IntArray
     reserved_s: FloatArray
     released: bool
+    alloc_gpus: IntArray
+    closed: BoolArray
+    lost_gpus: IntArray
+    entered_s: FloatArray
+    overhead_s: FloatArray
+    rate: FloatArray
+    since_s: FloatArray
+    done_s: FloatArray
+    stopping: BoolArray
+    drawn: int
+    seed: int
 
     @property
     def num_waiting(self) -> int:

@@ -7,17 +7,30 @@ the same decision in one compiled call (a property test holds the two together).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from shunter.scheduler import layout as at
+from shunter.scheduler.arrays import (
+    WHOLE_GPU,
+    group_facts,
+    job_numbers,
+    job_times,
+    max_entries,
+    node_facts,
+    rates_of,
+    shape_facts,
+    typical_tasks,
+    units_and_needs,
+)
+from shunter.scheduler.capacity import GPU, Capacity, empty_slots
 from shunter.scheduler.errors import PlanRejectedError
 from shunter.scheduler.plans import Plan, Start
 from shunter.scheduler.snapshot import JobColumns, Snapshot
-from shunter.scheduler.types import RESOURCES, UNITS_PER, FloatArray, IntArray, ResourceDemand
+from shunter.scheduler.types import RESOURCES, UNITS_PER, BoolArray, FloatArray, IntArray, ResourceDemand
 
 BACKFILLS = {
     "none": at.NO_BACKFILL,
@@ -33,41 +46,14 @@ PLACEMENTS = {
     "best-fit": at.BEST_FIT,
     "worst-fit": at.WORST_FIT,
     "packed": at.PACKED,
+    "topology": at.TOPOLOGY,
+    "dot-product": at.DOT_PRODUCT,
+    "packing": at.PACKING,
+    "clustering": at.CLUSTERING,
+    "fgd": at.FGD,
+    "random": at.RANDOM,
 }
 """Placement name → strategy of the kernels."""
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """What the nodes have.
-
-    Attributes:
-        units: (R, N) whole units of each resource on each node.
-        tracked: (R,) whether the resource is a constraint at all; a log without memory does not run out of it.
-    """
-
-    units: IntArray
-    tracked: tuple[bool, ...]
-
-    @property
-    def scarce(self) -> int:
-        """The resource that size means: GPUs where there are any, else CPUs, else memory."""
-        return next(r for r in (2, 0, 1) if self.tracked[r] and (r != 2 or self.units[r].any() or not self.tracked[0]))
-
-    @property
-    def processors(self) -> float:
-        """Capacity in that resource, over all nodes."""
-        return float(self.units[self.scarce].sum()) / UNITS_PER[self.scarce]
-
-
-def never_fits(demand: ResourceDemand, capacity: Capacity) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """(J,) jobs that could not run even on the empty cluster."""
-    rows = [r for r in range(len(RESOURCES)) if capacity.tracked[r]]
-    slots = np.zeros(len(demand.shapes), dtype=np.int64)
-    for i, shape in enumerate(demand.shapes):
-        needs = [capacity.units[r] // shape[r] for r in rows if shape[r] > 0]
-        slots[i] = np.minimum.reduce(needs).sum() if needs else np.iinfo(np.int64).max
-    return demand.tasks > slots[demand.shape_idx] if len(demand) else np.zeros(0, dtype=np.bool_)
 
 
 class ClusterState:
@@ -82,6 +68,9 @@ class ClusterState:
         backfill: A name of ``BACKFILLS``.
         placement: A name of ``PLACEMENTS``.
         depth: Waiting jobs behind the head that a pass looks at; 0 means all.
+        locality_s: Longest time that a gang waits to be placed nearer together than it could be now.
+        seed: Of the random placement.
+        most_tasks: (J,) largest gang that each job may be resized to; None: none is resized.
     """
 
     def __init__(
@@ -94,6 +83,9 @@ class ClusterState:
         backfill: str,
         placement: str,
         depth: int = 0,
+        locality_s: float = 0.0,
+        seed: int = 0,
+        most_tasks: IntArray | None = None,
     ) -> None:
         from shunter.scheduler import kernels
 
@@ -104,39 +96,41 @@ class ClusterState:
         self.backfill = backfill
         self.placement = placement
         self.depth = depth
+        self.locality_s = locality_s
         self.version = 0
         mode, strategy = BACKFILLS[backfill], PLACEMENTS[placement]
+        scores = strategy >= at.DOT_PRODUCT
         num_jobs = len(demand)
-        tracked = [r for r in range(len(RESOURCES)) if capacity.tracked[r]]
         num_nodes = capacity.units.shape[1]
-        num_shapes = len(demand.shapes)
+        self.rows = [r for r in range(len(RESOURCES)) if capacity.tracked[r]]
 
-        self.jobs_i = np.zeros((at.NUM_JOB_INTS, num_jobs), dtype=np.int64)
-        self.jobs_i[at.TASKS] = demand.tasks
-        self.jobs_i[at.SHAPE] = demand.shape_idx
-        self.jobs_i[at.ALLOC] = -1
-        self.jobs_f = np.full((at.NUM_JOB_FLOATS, num_jobs), np.nan)
-        self.jobs_f[at.SUBMIT_S] = columns.submit_s
-        self.jobs_f[at.EXPECTED_S] = columns.expected_s
-        self.jobs_f[at.SCORE] = 0.0 if score is None else score
+        self.jobs_i = job_numbers(demand, columns, capacity)
+        self.rates = rates_of(capacity)
+        self.jobs_f = job_times(demand, columns, capacity, self.rates, score)
         if mode == at.CONSERVATIVE and num_jobs:
-            alike = np.stack([demand.tasks.astype(np.float64), demand.shape_idx.astype(np.float64), columns.expected_s])
+            alike = np.stack([demand.tasks, demand.shape_idx, self.jobs_f[at.BOUND_S]])
             self.jobs_i[at.KIND] = np.unique(alike, axis=1, return_inverse=True)[1].reshape(-1)
         self.counters = np.zeros(at.NUM_COUNTERS, dtype=np.int64)
-        self.node_free = np.ascontiguousarray(capacity.units[tracked])
-        self.need = np.ascontiguousarray(demand.shapes[:, tracked].T)
-        self.slots = np.zeros((num_shapes, num_nodes), dtype=np.int64)
-        self.shapes = np.zeros((at.NUM_SHAPE_ROWS, num_shapes), dtype=np.int64)
-        self.shapes[at.ACTIVE_POS] = -1
-        self.alloc = np.full((3, _max_entries(demand, self.node_free, self.need)), -1, dtype=np.int64)
+        self.node_free, self.need = units_and_needs(capacity, demand, self.rows)
+        self.slots = np.zeros((len(demand.shapes), num_nodes), dtype=np.int64)
+        self.shapes = shape_facts(demand, capacity)
+        self.node_i = node_facts(capacity)
+        largest = demand if most_tasks is None else replace(demand, tasks=np.maximum(demand.tasks, most_tasks))
+        one_by_one = scores or (strategy == at.WORST_FIT and capacity.gpus is not None)
+        self.alloc = np.full((4, max_entries(largest, capacity, self.need, one_by_one=one_by_one)), -1, dtype=np.int64)
         self.alloc[at.NEXT, :-1] = np.arange(1, self.alloc.shape[1])
-        self.node_i = np.zeros((at.NUM_NODE_ROWS, num_nodes), dtype=np.int64)
         self.spare = np.zeros_like(self.node_free)
-        steps = 2 * num_jobs + 8 if mode == at.CONSERVATIVE else 1
+        self.groups = group_facts(capacity)
+        self.lost_gpus = np.zeros(num_nodes, dtype=np.int64)
+        steps = 2 * num_jobs + 8 if mode == at.CONSERVATIVE else self.groups.shape[1]
         self.profile_s = np.zeros(steps)
-        self.profile_free = np.zeros((len(tracked), steps), dtype=np.int64)
+        self.profile_free = np.zeros((self.node_free.shape[0], steps), dtype=np.int64)
         self.profile_free[:, 0] = self.node_free.sum(axis=1)
         self.counters[at.PROFILE_LEN] = 1
+        self.points = np.zeros((1 + len(demand.shapes), num_nodes) if scores else (1, 1))
+        self.typical, num_levels = typical_tasks(demand, capacity)
+        self._set_features()
+        self._set_scores(strategy if scores else 0, num_levels, seed)
 
         self.packed = at.State(
             jobs_i=self.jobs_i,
@@ -151,16 +145,69 @@ class ClusterState:
             spare=self.spare,
             profile_s=self.profile_s,
             profile_free=self.profile_free,
+            groups=self.groups,
+            rates=self.rates,
+            points=self.points,
+            typical=self.typical,
         )
         self._how = (mode, strategy, depth)
         self._advance_tail = (*self._how, *self.packed)
+        self._run_pass: Callable[..., float] = kernels.run_pass
+        if mode == at.CONSERVATIVE:
+            self._run_pass = kernels.run_conservative
+        elif self.counters[at.LISTED]:
+            self._run_pass = kernels.run_lanes
+        self._is_plain = mode != at.CONSERVATIVE and not self.counters[at.LISTED]
         self.started = self.jobs_i[at.OUT]
         self.backfilled = self.jobs_i[at.BACKFILLED]
+        if locality_s > 0:
+            self._find_best_tiers()
+
+    def _set_features(self) -> None:
+        """Tell the kernels which of the rarer rules there are at all."""
+        capacity, counters = self.capacity, self.counters
+        counters[at.GPUS] = 0 if capacity.gpus is None else int(capacity.gpus.max(initial=0))
+        restricted = self.demand.class_ok is not None or capacity.gpus is not None or capacity.can_close
+        counters[at.RESTRICTED] = int(restricted)
+        counters[at.WHOLE_ROW] = self.rows.index(GPU) if GPU in self.rows else -1
+        counters[at.NUM_CLASSES] = self.rates.shape[1] - at.NUM_TIERS
+        counters[at.RATED] = int(capacity.speeds is not None)
+        counters[at.NUM_LANES] = capacity.num_lanes
+        counters[at.NUM_GROUPS] = 0 if capacity.quotas is None else len(capacity.quotas.names)
+        counters[at.LOCALITY_MS] = round(self.locality_s * 1000)
+        counters[at.POWER_CAP_W] = capacity.power_cap_w
+        listed = capacity.num_lanes > 1 or capacity.quotas is not None or capacity.power_cap_w >= 0
+        counters[at.LISTED] = int(listed or self.locality_s > 0)
+
+    def _set_scores(self, strategy: int, num_levels: int, seed: int) -> None:
+        """Tell the kernels how nodes are scored, if they are."""
+        counters = self.counters
+        counters[at.SCORED] = strategy
+        counters[at.TICK] = 0
+        counters[at.CPU_ROW] = self.rows.index(0) if 0 in self.rows else -1
+        counters[at.MEMORY_ROW] = self.rows.index(1) if 1 in self.rows else -1
+        counters[at.MAX_CPU] = max(int(self.capacity.units[0].max(initial=0)), 1)
+        counters[at.MAX_GPU] = max(int(self.capacity.units[GPU].max(initial=0)), 1)
+        counters[at.NUM_LEVELS] = num_levels
+        counters[at.SEED] = seed
+
+    def _find_best_tiers(self) -> None:
+        """How near to one another the tasks of each gang could be on the empty cluster."""
+        gangs = np.stack([self.demand.tasks, self.demand.shape_idx])
+        kinds, of_kind = np.unique(gangs, axis=1, return_inverse=True)
+        tiers = np.zeros(kinds.shape[1], dtype=np.int64)
+        for i, (tasks, shape) in enumerate(kinds.T):
+            slots = np.minimum(empty_slots(self.demand, self.capacity, int(shape)), at.ANY_SLOTS)
+            tiers[i] = self._kernels.nearest_tier(self.packed, tasks, slots)
+        self.jobs_i[at.BEST_TIER] = tiers[of_kind.reshape(-1)]
 
     # --- the compiled path -------------------------------------------------------------------------------------------
 
     def advance(self, now_s: float, finished: IntArray, num_finished: int, arrived_lo: int, arrived_hi: int) -> float:
         """Take in an instant and make its pass; returns when the next pass is due by itself, or inf."""
+        if not self._is_plain:
+            self.absorb(now_s, finished, num_finished, arrived_lo, arrived_hi)
+            return self.run_pass(now_s)
         next_s: float = self._kernels.advance(
             now_s, finished, num_finished, arrived_lo, arrived_hi, *self._advance_tail
         )
@@ -170,10 +217,10 @@ class ClusterState:
         """Take in an instant without a pass: finished jobs first, then arrivals."""
         self._kernels.absorb(self.packed, now_s, finished, num_finished, arrived_lo, arrived_hi, self._how[0])
 
-    def run_pass(self, now_s: float) -> float:
-        """The pass alone, in the queue's present order."""
-        next_s: float = self._kernels.run_pass(self.packed, now_s, *self._how)
-        return next_s
+    def run_pass(self, now_s: float, *, heads_only: bool = False) -> float:
+        """The pass alone, in the queue's present order; ``heads_only`` leaves backfilling for a later pass."""
+        mode = at.NO_BACKFILL if heads_only else self._how[0]
+        return self._run_pass(self.packed, now_s, mode, *self._how[1:])
 
     @property
     def num_started(self) -> int:
@@ -192,10 +239,27 @@ class ClusterState:
         """(K,) rows of the running jobs by expected end."""
         return self.jobs_i[at.RUN, : self.counters[at.NUM_RUNNING]]
 
-    def reorder(self, scores: FloatArray) -> None:
-        """Put the queue in the order of ``scores`` (Q,), lower first; ties by submit time, then row."""
+    def reorder(self, scores: FloatArray, priority: FloatArray | None = None) -> None:
+        """Put the queue in the order of ``scores`` (Q,), lower first; ties by submit time, then row.
+
+        Args:
+            scores: (Q,) scores.
+            priority: (Q,) classes that come first, higher before lower; None: all alike.
+        """
         queue = self.queue
-        queue[:] = queue[np.lexsort((queue, scores))]
+        keys = (queue, scores) if priority is None else (queue, scores, -priority)
+        queue[:] = queue[np.lexsort(keys)]
+
+    def bring_forward(self, row: int) -> None:
+        """Let the next pass look first at a waiting job for which others were stopped; see ``end_patience``."""
+        queue = self.queue
+        place = int(np.flatnonzero(queue == row)[0])
+        queue[1 : place + 1] = queue[:place].copy()
+        queue[0] = row
+
+    def end_patience(self, row: int) -> None:
+        """A job for which others were stopped does not wait any longer to be placed nearer together."""
+        self.jobs_f[at.ENTERED_S, row] = -np.inf
 
     # --- the snapshot-and-plan path ----------------------------------------------------------------------------------
 
@@ -205,37 +269,52 @@ class ClusterState:
         rows = np.concatenate([running, queue])
         place_of = np.full(len(self.demand), -1, dtype=np.int64)
         place_of[rows] = np.arange(len(rows))
-        alloc_job, alloc_node, alloc_tasks = [], [], []
-        for i, row in enumerate(running):
-            for node, tasks in self.placement_of(int(row)):
-                alloc_job.append(i)
-                alloc_node.append(node)
-                alloc_tasks.append(tasks)
+        entries = [(i, *entry) for i, row in enumerate(running) for entry in self.entries_of(int(row))]
+        alloc = np.asarray(entries, dtype=np.int64).reshape(-1, 4).T
         return Snapshot(
             version=self.version,
             now_s=now_s,
             rows=rows.copy(),
             num_running=len(running),
             columns=self.columns.take(rows),
-            demand=ResourceDemand(self.demand.tasks[rows], self.demand.shape_idx[rows], self.demand.shapes),
+            demand=replace(self.demand, tasks=self.jobs_i[at.TASKS, rows], shape_idx=self.demand.shape_idx[rows]),
             capacity=self.capacity,
             started_s=self.jobs_f[at.START_S, running].copy(),
             expected_end_s=self.jobs_f[at.END_S, running].copy(),
-            alloc_job=np.asarray(alloc_job, dtype=np.int64),
-            alloc_node=np.asarray(alloc_node, dtype=np.int64),
-            alloc_tasks=np.asarray(alloc_tasks, dtype=np.int64),
+            alloc_job=alloc[0],
+            alloc_node=alloc[1],
+            alloc_tasks=alloc[2],
+            alloc_gpus=alloc[3],
             reserved_s=self.jobs_f[at.RESERVED_S, queue].copy(),
             released=bool(self.counters[at.RELEASED]),
+            closed=self.node_i[at.OPEN] == 0,
+            lost_gpus=self.lost_gpus.copy(),
+            entered_s=self.jobs_f[at.ENTERED_S, queue].copy(),
+            overhead_s=self.jobs_f[at.OVERHEAD_S, rows].copy(),
+            rate=self.jobs_f[at.RATE, running].copy(),
+            since_s=self.jobs_f[at.SINCE_S, running].copy(),
+            done_s=self.jobs_f[at.DONE_S, running].copy(),
+            stopping=self.jobs_i[at.STOPPING, running] == 1,
+            drawn=int(self.counters[at.DRAWN]),
+            seed=int(self.counters[at.SEED]),
         )
 
     def placement_of(self, row: int) -> list[tuple[int, int]]:
         """(node, tasks) pairs that a running job holds, by node."""
-        pairs = []
+        tasks_on: dict[int, int] = {}
+        for node, tasks, _ in self.entries_of(row):
+            tasks_on[node] = tasks_on.get(node, 0) + tasks
+        return sorted(tasks_on.items())
+
+    def entries_of(self, row: int) -> list[tuple[int, int, int]]:
+        """(node, tasks, bits of the GPUs) that a running job holds, by node; no bits where GPUs are not told apart."""
+        entries = []
         entry = int(self.jobs_i[at.ALLOC, row])
         while entry >= 0:
-            pairs.append((int(self.alloc[at.NODE, entry]), int(self.alloc[at.COUNT, entry])))
-            entry = int(self.alloc[at.NEXT, entry])
-        return sorted(pairs)
+            node, tasks, following, mask = self.alloc[:, entry].tolist()
+            entries.append((node, tasks, max(mask, 0)))
+            entry = following
+        return sorted(entries)
 
     def commit(self, plan: Plan, now_s: float) -> None:
         """Carry out a plan, whole or not at all; row numbers are those of this state.
@@ -245,43 +324,77 @@ class ClusterState:
         """
         if plan.based_on != self.version:
             raise PlanRejectedError(f"plan is based on version {plan.based_on}, the state is at {self.version}")
-        usable = self._usable_slots(plan.starts)
+        self._refuse_misfits(plan.starts)
         self.counters[at.NUM_OUT] = 0
         for extension in plan.extensions:
-            self._kernels.running_remove(self.packed, extension.row)
-            self._kernels.running_insert(self.packed, extension.row, extension.end_s)
-        for start, slots in zip(plan.starts, usable, strict=True):
-            position = int(np.flatnonzero(self.queue == start.row)[0])
-            self._kernels.queue_remove(self.packed, int(self.counters[at.QUEUE_LO]) + position)
-            self._kernels.start_job(self.packed, start.row, now_s, at.FIRST_FIT, int(start.backfilled), slots)
+            self.expect_end(extension.row, extension.end_s)
+        for start in plan.starts:
+            self._leave_queue(start.row)
+            for node, tasks, mask in start.gpus or ((node, tasks, 0) for node, tasks in start.placement):
+                self._kernels.add_entry(self.packed, start.row, node, tasks, mask)
+                self._kernels.refresh_node(self.packed, node)
+            self._kernels.set_running(self.packed, start.row, now_s, int(start.backfilled))
         for promise in plan.reservations:
             self.jobs_f[at.RESERVED_S, promise.row] = promise.start_s
         self.counters[at.RELEASED] = 0
         self.version += 1
 
-    def _usable_slots(self, starts: Sequence[Start]) -> list[IntArray]:
-        """(N,) tasks per node of each start; PlanRejectedError when they cannot all be carried out."""
+    def expect_end(self, row: int, end_s: float) -> None:
+        """Count with another end of a running job."""
+        self._kernels.running_remove(self.packed, row)
+        self._kernels.running_insert(self.packed, row, end_s)
+
+    def _leave_queue(self, row: int) -> None:
+        position = int(np.flatnonzero(self.queue == row)[0])
+        self._kernels.queue_remove(self.packed, int(self.counters[at.QUEUE_LO]) + position)
+
+    def _refuse_misfits(self, starts: Sequence[Start]) -> None:
+        """PlanRejectedError when the starts cannot all be carried out."""
         free = self.node_free.copy()
+        gpus = int(self.counters[at.GPUS])
+        free_gpus = self.node_i[at.NUM_NODE_ROWS : at.NUM_NODE_ROWS + gpus].copy()
         waiting = set(self.queue.tolist())
-        found = []
         for start in starts:
             if start.row not in waiting:
                 raise PlanRejectedError(f"job in row {start.row} does not wait")
             waiting.remove(start.row)
-            slots = np.zeros(free.shape[1], dtype=np.int64)
+            shape = int(self.jobs_i[at.SHAPE, start.row])
+            misfit = PlanRejectedError(f"job in row {start.row} does not fit on {start.placement}")
             for node, tasks in start.placement:
-                if not 0 <= node < len(slots):
+                if not 0 <= node < free.shape[1]:
                     raise PlanRejectedError(f"job in row {start.row} is placed on node {node}, which does not exist")
-                slots[node] = tasks
-            free -= slots * self.need[:, [int(self.jobs_i[at.SHAPE, start.row])]]
-            if slots.sum() != self.jobs_i[at.TASKS, start.row] or (free < 0).any() or (slots < 0).any():
-                raise PlanRejectedError(f"job in row {start.row} does not fit on {start.placement}")
-            found.append(slots)
-        return found
+                node_class = self.node_i[at.NODE_CLASS, node]
+                if not (self.node_i[at.OPEN, node] and self.shapes[at.NUM_SHAPE_ROWS + node_class, shape]):
+                    raise PlanRejectedError(f"job in row {start.row} may not run on node {node}")
+                free[:, node] -= tasks * self.need[:, shape]
+                if tasks < 1 or (free[:, node] < 0).any():
+                    raise misfit
+            if sum(tasks for _, tasks in start.placement) != self.jobs_i[at.TASKS, start.row]:
+                raise misfit
+            share, whole = (int(self.shapes[fact, shape]) for fact in (at.SHARE, at.WHOLE))
+            named: dict[int, int] = {}
+            for node, tasks, mask in start.gpus:
+                named[node] = named.get(node, 0) + tasks
+                if mask >> gpus or mask.bit_count() != (1 if share else tasks * whole):
+                    raise misfit
+                for g in range(gpus):
+                    if mask >> g & 1:
+                        free_gpus[g, node] -= tasks * share if share else WHOLE_GPU
+                if (free_gpus[:, node] < 0).any():
+                    raise misfit
+            if gpus and named != dict(start.placement):
+                raise misfit
 
     @classmethod
     def from_snapshot(
-        cls, snapshot: Snapshot, *, score: FloatArray, backfill: str, placement: str, depth: int
+        cls,
+        snapshot: Snapshot,
+        *,
+        score: FloatArray,
+        backfill: str,
+        placement: str,
+        depth: int,
+        locality_s: float = 0.0,
     ) -> ClusterState:
         """A state of its own to try a decision on; its rows are 0..J in the order of ``snapshot.rows``.
 
@@ -291,6 +404,7 @@ class ClusterState:
             backfill: A name of ``BACKFILLS``.
             placement: A name of ``PLACEMENTS``.
             depth: See the class.
+            locality_s: See the class.
         """
         num_running = snapshot.num_running
         scores = np.concatenate([np.zeros(num_running), score])
@@ -302,30 +416,160 @@ class ClusterState:
             backfill=backfill,
             placement=placement,
             depth=depth,
+            locality_s=locality_s,
+            seed=snapshot.seed,
         )
+        state.counters[at.DRAWN] = snapshot.drawn
         kernels, packed = state._kernels, state.packed
+        state.jobs_f[at.OVERHEAD_S] = snapshot.overhead_s
+        state.jobs_f[at.BOUND_S] += snapshot.overhead_s
+        state.jobs_i[at.KIND, snapshot.overhead_s > 0] = -1
+        for broken in np.flatnonzero(snapshot.lost_gpus):
+            state.lose_gpus(int(broken), int(snapshot.lost_gpus[broken]))
         for i in range(num_running):
             shape = int(snapshot.demand.shape_idx[i])
-            usable = np.zeros(snapshot.capacity.units.shape[1], dtype=np.int64)
-            mine = snapshot.alloc_job == i
-            usable[snapshot.alloc_node[mine]] = snapshot.alloc_tasks[mine]
             state.shapes[at.WAITING, shape] += 1
             state.counters[at.NUM_OUT] = 0
             kernels.activate_shape(packed, shape)
-            kernels.start_job(packed, i, snapshot.started_s[i], at.FIRST_FIT, 0, usable)
-            kernels.running_remove(packed, i)
-            kernels.running_insert(packed, i, snapshot.expected_end_s[i])
+            for entry in np.flatnonzero(snapshot.alloc_job == i):
+                node = int(snapshot.alloc_node[entry])
+                kernels.add_entry(packed, i, node, snapshot.alloc_tasks[entry], snapshot.alloc_gpus[entry])
+                kernels.refresh_node(packed, node)
+            kernels.set_running(packed, i, snapshot.started_s[i], 0)
+            state.expect_end(i, snapshot.expected_end_s[i])
+        state.jobs_f[at.RATE, :num_running] = snapshot.rate
+        state.jobs_f[at.SINCE_S, :num_running] = snapshot.since_s
+        state.jobs_f[at.DONE_S, :num_running] = snapshot.done_s
+        state.jobs_i[at.STOPPING, :num_running] = snapshot.stopping
+        state.counters[at.NUM_STOPPING] = snapshot.stopping.sum()
+        for closed in np.flatnonzero(snapshot.closed):
+            kernels.set_open(packed, int(closed), 0)
         state.absorb(snapshot.now_s, np.zeros(0, dtype=np.int64), 0, num_running, len(snapshot.rows))
+        state.jobs_f[at.ENTERED_S, num_running:] = snapshot.entered_s
         state.jobs_f[at.RESERVED_S, num_running:] = snapshot.reserved_s
         state.counters[at.RELEASED] = int(snapshot.released)
         if backfill == "conservative":
             kernels.profile_from_promises(packed, snapshot.now_s)
         return state
 
+    # --- stopping, and nodes that come and go ------------------------------------------------------------------------
+
+    def work_done_s(self, row: int, now_s: float) -> float:
+        """Reference seconds of work that a running job's present attempt has done."""
+        done_s, since_s, rate = self.jobs_f[[at.DONE_S, at.SINCE_S, at.RATE], row].tolist()
+        return float(done_s + max(0.0, now_s - since_s) * rate)
+
+    def change_rate(self, row: int, rate: float, now_s: float) -> None:
+        """From now on a running job runs at another speed."""
+        self.jobs_f[at.DONE_S, row] = self.work_done_s(row, now_s)
+        self.jobs_f[at.SINCE_S, row] = max(now_s, self.jobs_f[at.SINCE_S, row])
+        self.jobs_f[at.RATE, row] = rate
+        rest_s = max(self.jobs_f[at.EXPECTED_S, row] - self.jobs_f[at.DONE_S, row], 0.0)
+        self.expect_end(row, float(self.jobs_f[at.SINCE_S, row] + rest_s / rate))
+
+    def tell_to_stop(self, row: int, end_s: float) -> None:
+        """A running job will have given back what it holds by ``end_s``."""
+        self.jobs_i[at.STOPPING, row] = 1
+        self.counters[at.NUM_STOPPING] += 1
+        self.expect_end(row, end_s)
+
+    def stop(self, row: int, now_s: float, *, kept_s: float) -> None:
+        """Take a running job off its nodes; ``kept_s`` reference seconds of its work need not be done again."""
+        self._kernels.release_job(self.packed, row)
+        held_s = now_s - float(self.jobs_f[at.START_S, row])
+        self.columns.attained_s[row] += held_s * self.columns.processors[row]
+        rest_s = float(self.jobs_f[at.EXPECTED_S, row]) - kept_s
+        self.set_expected(row, rest_s if rest_s > 0 else at.OVERRUN_GRACE_S, float(self.columns.restart_s[row]))
+
+    def set_expected(self, row: int, expected_s: float, overhead_s: float) -> None:
+        """What a job that does not run is expected to take from now on."""
+        self.columns.expected_s[row] = expected_s
+        self.jobs_f[at.EXPECTED_S, row] = expected_s
+        self.jobs_f[at.OVERHEAD_S, row] = overhead_s
+        self.jobs_f[at.BOUND_S, row] = overhead_s + expected_s / self.jobs_f[at.SLOWEST, row]
+        self.jobs_i[at.KIND, row] = -1
+
+    def requeue(self, row: int, score: float, now_s: float) -> None:
+        """Let a job that was stopped wait again."""
+        self.jobs_f[at.SCORE, row] = score
+        self._kernels.enqueue(self.packed, row, now_s)
+
+    def resize(self, row: int, tasks: int) -> None:
+        """From its next attempt on a job that does not run has another number of tasks."""
+        self.jobs_i[at.TASKS, row] = tasks
+        units = int(self.demand.shapes[self.jobs_i[at.SHAPE, row], self.capacity.scarce])
+        self.jobs_i[at.SIZE, row] = tasks * units
+        self.columns.processors[row] = tasks * units / UNITS_PER[self.capacity.scarce]
+
+    def room(self, row: int, classes: BoolArray) -> IntArray:
+        """(N,) tasks of a waiting job that fit now on the nodes of these classes, a mask of shape (C,)."""
+        slots = self.slots[self.jobs_i[at.SHAPE, row]]
+        return np.where(classes[self.node_i[at.NODE_CLASS]], slots, 0)
+
+    def start_on(self, row: int, now_s: float, usable: IntArray) -> None:
+        """Start a waiting job on nodes of which it may use (N,) ``usable`` slots; they have to be enough."""
+        self.counters[at.NUM_OUT] = 0
+        self._leave_queue(row)
+        self._kernels.start_job(self.packed, row, now_s, self._how[1], 0, usable)
+
+    def set_open(self, node: int, *, is_open: bool) -> None:
+        """Let a node take new work, or none."""
+        self._kernels.set_open(self.packed, node, int(is_open))
+        self.counters[at.RELEASED] |= int(is_open)
+
+    def lose_gpus(self, node: int, mask: int) -> None:
+        """Take GPUs that nobody uses out of service."""
+        for g in range(int(self.counters[at.GPUS])):
+            if mask >> g & 1 and not self.lost_gpus[node] >> g & 1:
+                self._kernels.set_gpu(self.packed, node, g, False)
+        self.lost_gpus[node] |= mask
+
+    def regain_gpus(self, node: int, mask: int) -> None:
+        """Put GPUs back into service."""
+        for g in range(int(self.counters[at.GPUS])):
+            if mask >> g & 1 and self.lost_gpus[node] >> g & 1:
+                self._kernels.set_gpu(self.packed, node, g, True)
+        self.lost_gpus[node] &= ~mask
+        self.counters[at.RELEASED] = 1
+
+    def rebuild_promises(self, now_s: float) -> None:
+        """Reserve anew for every waiting job that had a promise, because nodes went away or came back."""
+        self._kernels.rebuild_profile(self.packed, now_s)
+
+    def attribute_waits(self, elapsed_s: float, waits_s: FloatArray) -> None:
+        """Add seconds to what each waiting job has waited for since the last ``note_reasons``; (NUM_WAITS, J)."""
+        self._kernels.attribute_waits(self.packed, elapsed_s, waits_s)
+
+    def note_reasons(self) -> None:
+        """After a pass: what each waiting job waits for from now on."""
+        self._kernels.note_reasons(self.packed, np.zeros((3, self.node_free.shape[0]), dtype=np.int64))
+
+    def jobs_on(self, node: int, gpus: int = -1) -> list[int]:
+        """Rows of the running jobs that hold any part of a node, or of these of its GPUs."""
+        return [
+            int(row)
+            for row in self.running
+            if any(there == node and (gpus < 0 or mask & gpus) for there, _, mask in self.entries_of(int(row)))
+        ]
+
+    def blocked_heads(self) -> list[int]:
+        """Rows of the jobs that the last pass found first in their lanes and not to fit."""
+        if self.counters[at.LISTED]:
+            return [int(row) for row in self.groups[at.HEAD, : self.capacity.num_lanes] if row >= 0]
+        return [int(row) for row in self.queue[:1]]
+
+    def victims_for(
+        self, row: int, rank: float, ranks: FloatArray, now_s: float, *, min_run_s: float, reclaim: bool
+    ) -> list[int]:
+        """Rows of running jobs to stop so that ``row`` fits; see ``kernels.choose_victims``."""
+        count = self._kernels.choose_victims(self.packed, row, rank, ranks, now_s, min_run_s, reclaim)
+        return [int(row) for row in self.jobs_i[at.LIST, : int(count)]]
+
     # --- saving ------------------------------------------------------------------------------------------------------
 
     ARRAYS: Sequence[str] = (
         "jobs_i", "jobs_f", "counters", "node_free", "slots", "shapes", "alloc", "profile_s", "profile_free",
+        "node_i", "groups", "lost_gpus", "points",
     )  # fmt: skip
 
     def arrays(self) -> dict[str, Any]:
@@ -336,14 +580,3 @@ class ClusterState:
         """Take over arrays saved by ``arrays`` from a state of the same jobs and cluster."""
         for name in self.ARRAYS:
             getattr(self, name)[...] = arrays[name]
-
-
-def _max_entries(demand: ResourceDemand, node_units: IntArray, need: IntArray) -> int:
-    """Placement entries that can be in use at once: every entry is a (job, node) pair with at least one task."""
-    num_nodes = node_units.shape[1]
-    by_jobs = int(np.minimum(demand.tasks, num_nodes).sum())
-    if need.shape[1] == 0 or (need == 0).all(axis=0).any():
-        return by_jobs + 1
-    smallest = np.where(need > 0, need, np.iinfo(np.int64).max).min(axis=1, keepdims=True)
-    by_room = int((node_units // smallest).sum())
-    return max(1, min(by_jobs, by_room)) + 1

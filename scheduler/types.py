@@ -42,22 +42,48 @@ class ResourceDemand:
         tasks: (J,) gang size.
         shape_idx: (J,) row into ``shapes``: jobs whose tasks ask for the same amounts share a shape.
         shapes: (S, R) units per task.
+        class_ok: (S, C) classes of nodes that a shape may run on; None when every shape may run on every node.
+        jobs_of_shape: (S,) jobs of the workload that have the shape, listed here or not; None: those listed.
     """
 
     tasks: IntArray
     shape_idx: IntArray
     shapes: IntArray
+    class_ok: BoolArray | None = None
+    jobs_of_shape: IntArray | None = None
 
     @classmethod
     def from_amounts(
-        cls, *, tasks: IntArray, cpus: FloatArray, memory_gib: FloatArray, gpus: FloatArray
+        cls,
+        *,
+        tasks: IntArray,
+        cpus: FloatArray,
+        memory_gib: FloatArray,
+        gpus: FloatArray,
+        allowed_idx: IntArray | None = None,
+        allowed: BoolArray | None = None,
     ) -> ResourceDemand:
-        """Demands from per-task amounts in CPUs, GiB and GPUs, each of shape (J,)."""
+        """Demands from per-task amounts in CPUs, GiB and GPUs, each of shape (J,).
+
+        Args:
+            tasks: (J,) gang size.
+            cpus: (J,) CPUs of a task.
+            memory_gib: (J,) memory of a task.
+            gpus: (J,) GPUs of a task.
+            allowed_idx: (J,) row of ``allowed``.
+            allowed: (A, C) classes of nodes that jobs may run on; without it they may run on any.
+        """
         per_task = np.stack([to_units(a, r, up=True) for r, a in enumerate((cpus, memory_gib, gpus))], axis=1)
         if len(per_task) == 0:
             return cls(tasks, np.zeros(0, np.int64), np.zeros((0, len(RESOURCES)), np.int64))
-        shapes, inverse = np.unique(per_task, axis=0, return_inverse=True)
-        return cls(tasks=tasks, shape_idx=inverse.reshape(-1).astype(np.int64), shapes=shapes)
+        if allowed_idx is None or allowed is None:
+            shapes, inverse = np.unique(per_task, axis=0, return_inverse=True)
+            return cls(tasks=tasks, shape_idx=inverse.reshape(-1).astype(np.int64), shapes=shapes)
+        told_apart = np.column_stack([per_task, allowed_idx])
+        rows, inverse = np.unique(told_apart, axis=0, return_inverse=True)
+        return cls(
+            tasks, inverse.reshape(-1).astype(np.int64), np.ascontiguousarray(rows[:, :-1]), allowed[rows[:, -1]]
+        )
 
     def __len__(self) -> int:
         return len(self.tasks)

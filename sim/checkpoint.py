@@ -16,7 +16,7 @@ import numpy as np
 from shunter.scheduler.errors import OutputError, UsageError
 from shunter.sim.engine import Simulation
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_checkpoint(path: Path, simulation: Simulation, manifest: dict[str, Any], spent_s: float) -> None:
@@ -27,13 +27,11 @@ def save_checkpoint(path: Path, simulation: Simulation, manifest: dict[str, Any]
     """
     head = {"format": FORMAT, "manifest": manifest, "spent_s": spent_s, "engine": simulation.counts()}
     pending = simulation.clock.pending
-    arrays = simulation.state.arrays() | {
+    arrays = simulation.arrays() | {
         "pending_time": np.asarray([time_s for time_s, _, _ in pending], dtype=np.float64),
         "pending_order": np.asarray([order for _, order, _ in pending], dtype=np.int64),
         "pending_value": np.asarray([-1 if value is None else value for _, _, value in pending], dtype=np.int64),
     }
-    if simulation.ledger is not None:
-        arrays |= {f"ledger_{name}": getattr(simulation.ledger, name) for name in ("usage_s", "held", "since_s")}
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

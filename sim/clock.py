@@ -2,7 +2,8 @@
 
 SimPy schedules by delay and adds it to the present time; for times that are no whole seconds that sum can miss the
 absolute time by a rounding, and two events of one instant would become two instants. ``EventClock`` puts an event at
-exactly the time asked for, and orders the events of an instant by the design: ends, failures, repairs, arrivals, pass.
+exactly the time asked for, and orders the events of an instant by the design: ends, stops, failures and repairs,
+arrivals, pass.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ class Order(IntEnum):
     """Order of the events of one instant."""
 
     END = 0
-    FAILURE = 1
-    REPAIR = 2
+    STOP = 1  # the grace period of a job that is to stop is over
+    OUTAGE = 2  # a failure, drain, repair or resumption
     ARRIVAL = 3
     PASS = 4
 

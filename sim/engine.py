@@ -1,16 +1,17 @@
 """The replay engine: SimPy owns time, the decision core decides, this module carries events from one to the other.
 
-An instant is all events at one time: ends, then arrivals, then exactly one scheduling pass (``--ties per-event`` makes
-a pass after every event instead, arrivals before ends, as some published simulators do). There is no SimPy process per
-job: a job is an arrival, shared with all jobs of its instant, and an end, each an event with a callback.
+An instant is all events at one time: ends, then failures and repairs, then arrivals, then exactly one scheduling pass
+(``--ties per-event`` makes a pass after every event instead, arrivals before ends, as some published simulators do).
+There is no SimPy process per job: a job is an arrival, shared with all jobs of its instant, and an end for each of its
+attempts, each an event with a callback.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,17 @@ from shunter.scheduler import layout as at
 from shunter.scheduler.decide import Settings
 from shunter.scheduler.errors import EngineError, UsageError, nearest
 from shunter.scheduler.fairshare import Ledger
+from shunter.scheduler.policies.drf import dominant_shares
+from shunter.scheduler.preemption import Preemption, preempting_pass, progress_view, strict_classes
 from shunter.scheduler.snapshot import JobColumns, QueueView
 from shunter.scheduler.state import ClusterState
-from shunter.scheduler.types import BoolArray, FloatArray
+from shunter.scheduler.types import BoolArray, FloatArray, IntArray
 from shunter.sim.clock import Callbacks, EventClock, Order
+from shunter.sim.failures import Outages
+from shunter.sim.lifecycle import PREEMPTED, Lifecycle
+from shunter.sim.outages import close_and_open, outages_at, refuse_unsuited
+from shunter.sim.rounds import Rounds, refuse_with_rounds
+from shunter.sim.sharing import Sharing
 from shunter.sim.workload import Workload
 
 TIES = ("instant", "per-event")
@@ -42,11 +50,23 @@ class Options:
         settings: Ordering, backfilling, placement, depth.
         ties: ``instant`` for one pass an instant, ``per-event`` for one pass an event.
         interval_s: Shortest time between two passes; 0 makes a pass at every instant.
+        preemption: When running jobs are stopped for waiting ones.
+        max_retries: Failures after which a job is not tried again.
+        explain_waits: Attribute every waiting second to a reason.
+        placements: Note which nodes and GPUs every attempt held.
+        seed: Of the random placement.
+        interference: Jobs that share a GPU slow each other down.
     """
 
     settings: Settings = field(default_factory=Settings)
     ties: str = "instant"
     interval_s: float = 0.0
+    preemption: Preemption = field(default_factory=Preemption)
+    max_retries: int = 6
+    explain_waits: bool = False
+    placements: bool = False
+    seed: int = 0
+    interference: bool = False
 
     def __post_init__(self) -> None:
         if self.ties not in TIES:
@@ -55,6 +75,10 @@ class Options:
             raise UsageError(f"interval {self.interval_s} is not a number of seconds of at least 0")
         if self.ties == "per-event" and self.interval_s:
             raise UsageError("--ties per-event makes a pass at every event: it does not go with --interval")
+        if self.max_retries < 0:
+            raise UsageError(f"retries {self.max_retries} is negative")
+        if self.preemption.rules and self.settings.backfill == "conservative":
+            raise UsageError("--preempt does not go with conservative backfilling, which promises times")
 
 
 class Simulation:
@@ -63,16 +87,32 @@ class Simulation:
     Args:
         workload: Jobs and cluster as arrays.
         options: How to run.
+        outages: Failures, drains and repairs of nodes and GPUs.
     """
 
-    def __init__(self, workload: Workload, options: Options) -> None:
+    def __init__(self, workload: Workload, options: Options, outages: Outages | None = None) -> None:
+        if outages is not None and not len(outages):
+            outages = None
+        refuse_unsuited(workload, options, outages)
+        self.is_dynamic = bool(
+            outages is not None
+            or options.preemption.rules
+            or options.placements
+            or options.interference
+            or options.settings.ordering.ordering.rounds
+            or workload.capacity.speeds is not None
+        )
+        if self.is_dynamic:  # expected and attained times of jobs change
+            workload = replace(workload, columns=workload.columns.take(np.arange(workload.num_jobs), frozen=False))
         self.workload = workload
         self.options = options
+        self.outages = outages
         self.clock = EventClock()
         settings = options.settings
         ordering = settings.ordering.ordering
         everything = QueueView(0.0, workload.columns, workload.capacity.processors)
-        self._static = ordering.static
+        self._strict = strict_classes(options.preemption, settings.ordering)
+        self._static = ordering.static and not self._strict
         score = settings.ordering.score(everything) if self._static else None
         self.state = ClusterState(
             capacity=workload.capacity,
@@ -82,7 +122,18 @@ class Simulation:
             backfill=settings.backfill,
             placement=settings.placement,
             depth=settings.depth,
+            locality_s=settings.locality_s,
+            seed=options.seed,
+            most_tasks=None if workload.elastic is None else workload.elastic.max_tasks,
         )
+        self.rounds: Rounds | None = None
+        if ordering.rounds is not None:
+            refuse_with_rounds(workload, options, self.state)
+            self.rounds = Rounds.of(workload, settings.ordering)
+        self.sharing = Sharing.of(workload) if options.interference else None
+        self.lifecycle = Lifecycle.of(workload) if self.is_dynamic else None
+        self.waits_s = np.zeros((at.NUM_WAITS, workload.num_jobs)) if options.explain_waits else None
+        self.num_preemptions = 0
         self.num_events = 0
         self.num_passes = 0
         self.passes_put_off = 0
@@ -91,6 +142,7 @@ class Simulation:
         self._run_s = workload.run_s.tolist()
         self._batch_times, self._batch_bounds = _batches(workload.columns.submit_s)
         self._batch_best = self._best_scores(score)
+        self._num_accepted = workload.num_jobs - int(workload.rejected.sum())
         self._next_batch = 0
         self._absorbed = 0  # jobs of the trace that the state has taken in
         self._arrived = 0  # jobs of the trace that have been submitted
@@ -101,6 +153,15 @@ class Simulation:
         self._on_end: Callbacks = [self._end]
         self._on_arrival: Callbacks = [self._arrive]
         self._on_pass: Callbacks = [self._pass_event]
+        self._on_stop: Callbacks = [self._stop_event]
+        self._on_outage: Callbacks = [self._outage_event]
+        self._to_stop: list[int] = []  # rows whose grace period ends at this instant
+        self._happened = False  # whether anything but a stale end stands at this instant
+        self._next_outage = 0
+        self._outages_now = 0  # outages of this instant that have not been carried out
+        self._waits_since_s = 0.0
+        if outages is not None:
+            self.clock.at(float(outages.time_s[0]), Order.OUTAGE, self._on_outage, 0)
         if self._batch_times:
             self.clock.at(self._batch_times[0], Order.ARRIVAL, self._on_arrival, None)
 
@@ -108,22 +169,51 @@ class Simulation:
         """Best score of each arrival batch; only where a blocked head may let a pass be left out."""
         if score is None or self.options.interval_s or self.options.settings.backfill != "none" or not len(score):
             return None
+        if self.is_dynamic or self.waits_s is not None or self.state.counters[at.LISTED]:
+            return None
         entered = np.where(self.workload.rejected, np.inf, score)
         return np.minimum.reduceat(entered, self._batch_bounds[:-1]).tolist()  # type: ignore[no-any-return]
 
     # --- events ------------------------------------------------------------------------------------------------------
 
     def _arrive(self, _event: Any) -> None:
+        self._happened = True
         self._next_batch += 1
         self._arrived = self._batch_bounds[self._next_batch]
         if self._next_batch < len(self._batch_times):
             self.clock.at(self._batch_times[self._next_batch], Order.ARRIVAL, self._on_arrival, None)
 
     def _end(self, event: Any) -> None:
-        self._finished[self._num_finished] = event._value
+        row = event._value
+        if self.lifecycle is not None:
+            epoch, row = divmod(row, self.workload.num_jobs)
+            if epoch != self.lifecycle.epoch[row]:
+                return
+            self._happened = True
+        self._finished[self._num_finished] = row
         self._num_finished += 1
 
+    def _stop_event(self, event: Any) -> None:
+        assert self.lifecycle is not None
+        epoch, row = divmod(event._value, self.workload.num_jobs)
+        if epoch == self.lifecycle.epoch[row]:
+            self._happened = True
+            self._to_stop.append(row)
+
+    def _outage_event(self, _event: Any) -> None:
+        assert self.outages is not None
+        self._happened = True
+        self._outages_now += 1
+        following = self._next_outage + self._outages_now
+        if following < len(self.outages) and not self._all_done():
+            self.clock.at(float(self.outages.time_s[following]), Order.OUTAGE, self._on_outage, following)
+
+    def _all_done(self) -> bool:
+        """Whether no job is left that an outage could touch."""
+        return self._next_batch == len(self._batch_times) and self.num_done == self._num_accepted
+
     def _pass_event(self, _event: Any) -> None:
+        self._happened = True
         self._next_pass_s = math.inf
 
     @property
@@ -173,20 +263,31 @@ class Simulation:
 
     def _check_complete(self) -> None:
         """Every job that entered has ended; anything else would be a wrong result that looks like a right one."""
-        accepted = self.workload.num_jobs - int(self.workload.rejected.sum())
+        accepted = self._num_accepted
         if self.num_done != accepted:
-            raise EngineError(f"{accepted - self.num_done} of {accepted} jobs never ran: please report this replay")
+            why = "please report this replay"
+            if not self.state.node_i[at.OPEN].all() or self.state.lost_gpus.any():
+                why = "nodes or GPUs that they need went away and never came back"
+            raise EngineError(f"{accepted - self.num_done} of {accepted} jobs never ended: {why}")
 
     def close(self) -> None:
         """Let go of the callbacks: they refer back to the simulation, which would otherwise wait for the collector."""
-        for callbacks in (self._on_end, self._on_arrival, self._on_pass):
+        for callbacks in (self._on_end, self._on_arrival, self._on_pass, self._on_stop, self._on_outage):
             callbacks.clear()
 
     def _pass(self) -> None:
         """The one pass of an instant."""
         now_s = self.clock._now
+        if self.lifecycle is not None and not self._happened:
+            return  # only ends of attempts that have been stopped: a pass for them could stop others, without end
+        self._happened = False
         if now_s < self._earliest_pass_s:
             self.passes_put_off += 1
+            if self.is_dynamic:  # jobs end and nodes fail when they do, whenever the next decision is
+                self._take_in(now_s, self._num_finished, self._arrived)
+                self._slow_neighbours(now_s)
+                self.num_done += self._num_finished
+                self._num_finished = 0
             self._wake_at(self._earliest_pass_s)
             return
         if self._num_finished == 0 and self._batch_best is not None and self._nothing_to_decide():
@@ -205,19 +306,23 @@ class Simulation:
 
     def _decide(self, now_s: float, num_finished: int, arrived: int) -> None:
         state = self.state
-        if self._static:
+        if self.is_dynamic:
+            next_s = self._decide_dynamic(now_s, num_finished, arrived)
+        elif self._static and self.waits_s is None:
             next_s = state.advance(now_s, self._finished, num_finished, self._absorbed, arrived)
         else:
+            self._attribute_waits(now_s, arrived)
             self._account_ends(num_finished, now_s)
             state.absorb(now_s, self._finished, num_finished, self._absorbed, arrived)
-            self._sort_queue(now_s)
+            if not self._static:
+                self._sort_queue(now_s)
             next_s = state.run_pass(now_s)
+            self._note_reasons()
         self._absorbed = arrived
         self.num_passes += 1
         self.num_done += num_finished
-        num_started = state.num_started
-        if num_started:
-            self._start(now_s, num_started)
+        if state.num_started and not self.is_dynamic:
+            self._start(now_s, state.num_started)
         if next_s < math.inf:
             self._wake_at(next_s)
 
@@ -231,6 +336,164 @@ class Simulation:
             if self.ledger is not None:
                 self.ledger.change(self._user(row), self._processors(row), now_s)
 
+    # --- attempts: jobs that are stopped, nodes that fail, speeds that differ -----------------------------------------
+
+    def _decide_dynamic(self, now_s: float, num_finished: int, arrived: int) -> float:
+        """Take in an instant in which jobs may also be stopped, and make its pass."""
+        state, lifecycle = self.state, self.lifecycle
+        assert lifecycle is not None
+        self._take_in(now_s, num_finished, arrived)
+        if not self._static:
+            self._sort_queue(now_s)
+        settings, rules = self.options.settings, self.options.preemption
+        if self.rounds is not None:
+            next_s = self.rounds.make_pass(
+                state,
+                lifecycle,
+                now_s,
+                started=lambda row: self._begin([row], now_s),
+                stopped=lambda row: self._preempt([row], now_s),
+            )
+        elif rules.rules:
+            next_s = preempting_pass(
+                state,
+                rules,
+                now_s,
+                settings.ordering,
+                self._usage(now_s),
+                started=lambda rows: self._begin(rows, now_s),
+                stopped=lambda rows: self._make_way(rows, now_s),
+            )
+        else:
+            next_s = state.run_pass(now_s)
+            self._begin(state.started[: state.num_started].tolist(), now_s)
+        self._slow_neighbours(now_s)
+        self._note_reasons()
+        return next_s
+
+    def _take_in(self, now_s: float, num_finished: int, arrived: int) -> None:
+        """Take in an instant: ends, stops, outages, arrivals."""
+        state, lifecycle = self.state, self.lifecycle
+        assert lifecycle is not None
+        self._attribute_waits(now_s, arrived)
+        self._account_ends(num_finished, now_s)
+        if self.rounds is not None:
+            self.rounds.account(state, now_s)
+        for row in self._finished[:num_finished].tolist():
+            lifecycle.finish(state, row, now_s)
+            self._forget_neighbours(row)
+        state.absorb(now_s, self._finished, num_finished, self._absorbed, self._absorbed)
+        for row in self._to_stop:
+            if state.jobs_i[at.STOPPING, row] == 1:  # not when its work was done at the very end of its grace period
+                self._stop(row, now_s, PREEMPTED)
+        self._to_stop.clear()
+        if self._outages_now:
+            self._carry_out_outages(now_s)
+        state.absorb(now_s, self._finished, 0, self._absorbed, arrived)
+        self._absorbed = arrived
+
+    def _begin(self, rows: Sequence[int], now_s: float) -> None:
+        """Attempts of these jobs begin."""
+        assert self.lifecycle is not None
+        for row in rows:
+            end_s = self.lifecycle.begin(self.state, row, now_s)
+            self._put_end(row, end_s)
+            if self.sharing is not None:
+                self.sharing.enter(self.state, row)
+            if self.ledger is not None:
+                self.ledger.change(self._user(row), self._processors(row), now_s)
+
+    def _put_end(self, row: int, end_s: float) -> None:
+        assert self.lifecycle is not None
+        value = int(self.lifecycle.epoch[row]) * self.workload.num_jobs + row
+        self.clock.at(end_s, Order.END, self._on_end, value)
+
+    def _forget_neighbours(self, row: int) -> None:
+        if self.sharing is not None:
+            self.sharing.leave(row)
+
+    def _slow_neighbours(self, now_s: float) -> None:
+        """Give the jobs on GPUs where others have come or gone their new speeds, and put their ends there."""
+        if self.sharing is None:
+            return
+        assert self.lifecycle is not None
+        for row, rate in self.sharing.changes(self.state):
+            is_stopping = self.state.jobs_i[at.STOPPING, row] == 1
+            stop_s = float(self.state.jobs_f[at.END_S, row])
+            self.state.change_rate(row, rate, now_s)
+            self.lifecycle.epoch[row] += 1
+            self._put_end(row, self.lifecycle.end_of(self.state, row))
+            if is_stopping:  # it gives back what it holds no later than before
+                self.state.expect_end(row, stop_s)
+                self._put_stop(row, stop_s)
+
+    def _make_way(self, rows: Sequence[int], now_s: float) -> None:
+        """Stop these jobs for the head of a queue, and put the queue in order again."""
+        self._preempt(rows, now_s)
+        if not self._static:
+            self._sort_queue(now_s)
+
+    def _preempt(self, rows: Sequence[int], now_s: float) -> None:
+        """Stop these jobs for others: at once, or when they have had their grace period."""
+        assert self.lifecycle is not None
+        self.num_preemptions += len(rows)
+        grace_s = self.options.preemption.grace_s
+        for row in rows:
+            if grace_s > 0:
+                self.state.tell_to_stop(row, now_s + grace_s)
+                self._put_stop(row, now_s + grace_s)
+            else:
+                self._stop(row, now_s, PREEMPTED)
+
+    def _put_stop(self, row: int, stop_s: float) -> None:
+        assert self.lifecycle is not None
+        value = int(self.lifecycle.epoch[row]) * self.workload.num_jobs + row
+        self.clock.at(stop_s, Order.STOP, self._on_stop, value)
+
+    def _stop(self, row: int, now_s: float, ended: int) -> None:
+        """An attempt is over; the job waits again, unless it has failed too often."""
+        assert self.lifecycle is not None
+        kept_s = self.lifecycle.interrupt(self.state, row, now_s, ended)
+        self.state.stop(row, now_s, kept_s=kept_s)
+        self._forget_neighbours(row)
+        if self.ledger is not None:
+            self.ledger.change(self._user(row), -self._processors(row), now_s)
+        if self.lifecycle.losses[row] > self.options.max_retries:
+            self.lifecycle.give_up(row, now_s)
+            self.num_done += 1
+            return
+        score = 0.0
+        if self._static:
+            view = progress_view(self.state, np.asarray([row]), now_s, np.zeros(0))
+            score = float(self.options.settings.ordering.score(view)[0])
+        self.state.requeue(row, score, now_s)
+
+    def _carry_out_outages(self, now_s: float) -> None:
+        """The failures, drains and repairs of this instant."""
+        assert self.outages is not None
+        first, last = self._next_outage, self._next_outage + self._outages_now
+        self._next_outage, self._outages_now = last, 0
+        for row, ended in outages_at(self.state, self.outages, first, last, now_s):
+            self._stop(row, now_s, ended)
+        close_and_open(self.state, self.outages, first, last)
+        if self.options.settings.backfill == "conservative":
+            self.state.rebuild_promises(now_s)
+
+    # --- what jobs wait for -------------------------------------------------------------------------------------------
+
+    def _attribute_waits(self, now_s: float, arrived: int) -> None:
+        """Add the time since the last pass to what each job waited for; new ones have waited for this pass."""
+        if self.waits_s is None:
+            return
+        self.state.attribute_waits(now_s - self._waits_since_s, self.waits_s)
+        self._waits_since_s = now_s
+        late = slice(self._absorbed, arrived)
+        self.waits_s[at.WAIT_QUEUE, late] += now_s - self.workload.columns.submit_s[late]
+
+    def _note_reasons(self) -> None:
+        if self.waits_s is not None:
+            self.state.note_reasons()
+
     def _wake_at(self, time_s: float) -> None:
         if time_s < self._next_pass_s:
             self._next_pass_s = time_s
@@ -241,9 +504,25 @@ class Simulation:
         if len(queue) < 2:
             return
         columns: JobColumns = self.workload.columns
-        usage_s = self.ledger.usage_at(now_s) if self.ledger is not None else np.zeros(0)
-        view = QueueView(now_s, columns.take(queue), self.workload.capacity.processors, usage_s)
-        self.state.reorder(self.options.settings.ordering.score(view))
+        waiting = columns.take(queue)
+        if self.is_dynamic:
+            waiting = replace(waiting, expected_s=waiting.expected_s + self.state.jobs_f[at.OVERHEAD_S, queue])
+        view = QueueView(
+            now_s, waiting, self.workload.capacity.processors, self._usage(now_s), self._dominant_shares(queue)
+        )
+        scores = self.options.settings.ordering.score(view)
+        self.state.reorder(scores, view.jobs.priority if self._strict else None)
+
+    def _dominant_shares(self, queue: IntArray) -> FloatArray:
+        if not self.options.settings.ordering.ordering.needs_shares:
+            return np.zeros(0)
+        running, demand = self.state.running, self.workload.demand
+        rows = np.concatenate([running, queue])
+        units = demand.tasks[rows, None] * demand.shapes[demand.shape_idx[rows]]
+        return dominant_shares(self.workload.columns.take(rows), units, len(running), queue, self.workload.capacity)
+
+    def _usage(self, now_s: float) -> FloatArray:
+        return self.ledger.usage_at(now_s) if self.ledger is not None else np.zeros(0)
 
     def _account_ends(self, num_finished: int, now_s: float) -> None:
         if self.ledger is not None:
@@ -283,7 +562,13 @@ class Simulation:
 
     # --- saving ------------------------------------------------------------------------------------------------------
 
-    COUNTS = ("num_events", "num_passes", "passes_put_off", "num_done", "_next_batch", "_absorbed", "_arrived")
+    COUNTS = (
+        "num_events", "num_passes", "passes_put_off", "num_done", "num_preemptions", "_next_batch", "_absorbed",
+        "_arrived", "_next_outage", "_waits_since_s",
+    )  # fmt: skip
+
+    CHANGING = ("expected_s", "attained_s", "processors")
+    """Columns of jobs that change when they are stopped or resized."""
 
     def counts(self) -> dict[str, int | float | list[int]]:
         """The engine's own numbers, for a checkpoint."""
@@ -294,6 +579,21 @@ class Simulation:
         own["finished"] = self._finished[: self._num_finished].tolist()
         return own
 
+    def arrays(self) -> dict[str, Any]:
+        """The arrays that change during a run, by name, for a checkpoint."""
+        found = self.state.arrays()
+        if self.ledger is not None:
+            found |= {f"ledger_{name}": getattr(self.ledger, name) for name in ("usage_s", "held", "since_s")}
+        if self.lifecycle is not None:
+            found |= self.lifecycle.arrays()
+            columns = self.workload.columns
+            found |= {f"columns_{name}": getattr(columns, name) for name in self.CHANGING}
+        for part in (self.rounds, self.sharing):
+            found |= {} if part is None else part.arrays()
+        if self.waits_s is not None:
+            found["waits_s"] = self.waits_s
+        return found
+
     def restore(self, counts: dict[str, Any], arrays: dict[str, Any]) -> None:
         """Stand where a saved simulation of the same workload and options stood."""
         for name in self.COUNTS:
@@ -303,12 +603,28 @@ class Simulation:
         self._num_finished = len(counts["finished"])
         self._finished[: self._num_finished] = counts["finished"]
         self.state.restore(arrays)
+        if self.lifecycle is not None:
+            self.lifecycle.restore(arrays)
+            for name in self.CHANGING:
+                getattr(self.workload.columns, name)[:] = arrays[f"columns_{name}"]
+        if self.rounds is not None:
+            self.rounds.restore(arrays)
+        if self.sharing is not None:
+            self.sharing.restore(arrays, self.state)
+        if self.waits_s is not None:
+            self.waits_s[:] = arrays["waits_s"]
         if self.ledger is not None:
             for name in ("usage_s", "held", "since_s"):
                 getattr(self.ledger, name)[:] = arrays[f"ledger_{name}"]
         self.clock = EventClock(initial_time=counts["now_s"])
         kinds: dict[Order, Callbacks]
-        kinds = {Order.END: self._on_end, Order.ARRIVAL: self._on_arrival, Order.PASS: self._on_pass}
+        kinds = {
+            Order.END: self._on_end,
+            Order.STOP: self._on_stop,
+            Order.OUTAGE: self._on_outage,
+            Order.ARRIVAL: self._on_arrival,
+            Order.PASS: self._on_pass,
+        }
         for time_s, order, value in zip(
             arrays["pending_time"].tolist(),
             arrays["pending_order"].tolist(),

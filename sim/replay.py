@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shunter import __version__
-from shunter.scheduler import layout as at
 from shunter.scheduler.compiled import warm_up
 from shunter.scheduler.decide import Settings
-from shunter.scheduler.metrics import Outcome, summarise
+from shunter.scheduler.energy import Intensity
+from shunter.scheduler.layout import DOT_PRODUCT
 from shunter.scheduler.policies.registry import choose_ordering
+from shunter.scheduler.preemption import Preemption
+from shunter.scheduler.state import PLACEMENTS
 from shunter.sim.checkpoint import load_checkpoint, save_checkpoint
-from shunter.sim.derived import events, timeline
 from shunter.sim.engine import Options, Simulation, timed_run
+from shunter.sim.failures import WHOLE_NODE, Outages
+from shunter.sim.outcome import make_result
 from shunter.sim.result import Result
-from shunter.sim.workload import Workload, prepare
+from shunter.sim.workload import Defaults, prepare
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shunter.traces.tables import ClusterSpec, Trace
 
 Progress = Callable[[Simulation], None]
@@ -51,7 +52,15 @@ def simulate(
     depth: int = 0,
     interval_s: float = 0.0,
     clairvoyant: bool = False,
+    preemption: Preemption | None = None,
+    defaults: Defaults | None = None,
+    outages: Outages | None = None,
+    max_retries: int = 6,
+    locality_s: float = 0.0,
+    carbon: Mapping[str, Intensity] | None = None,
+    details: bool | None = None,
     seed: int = 0,
+    interference: bool = False,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
     checkpoint: Path | None = None,
@@ -64,14 +73,22 @@ def simulate(
         trace: The workload.
         policy: Ordering, ``NAME`` or ``NAME:key=value,…``.
         backfill: ``none``, ``easy``, ``easy-noextra``, ``easy-sjbf`` or ``conservative``.
-        placement: ``first-fit``, ``best-fit``, ``worst-fit`` or ``packed``.
+        placement: A name of ``scheduler.state.PLACEMENTS``.
         cluster: What to run on; the trace's own by default.
         window: ``(start, count)`` rows of the trace, run on an empty cluster.
         ties: ``instant`` for one pass an instant, ``per-event`` for one an event.
         depth: Waiting jobs behind the head that a pass looks at; 0 means all.
         interval_s: Shortest time between passes; 0 makes one at every instant.
         clairvoyant: Reservations count with actual run times.
-        seed: Kept in the manifest; the replay itself draws nothing.
+        preemption: When running jobs are stopped for waiting ones; by default never.
+        defaults: Checkpoint interval and restart overhead of jobs that do not say.
+        outages: Failures, drains and repairs of nodes and GPUs; see ``sim.failures``.
+        max_retries: Failures after which a job is not tried again.
+        locality_s: Longest time that a gang waits to be placed nearer together than it could be now.
+        carbon: Carbon intensity by region, in place of the specification's constants.
+        details: Note the nodes of every attempt and why jobs wait; by default on a cluster of several nodes.
+        seed: Of the random placement; kept in the manifest.
+        interference: Jobs that share a GPU slow each other down, by the packaged table.
         progress: Called with the simulation now and then.
         should_stop: Asked now and then whether to stop.
         checkpoint: File to save an interrupted replay to, and now and then one that goes on, in case it is killed.
@@ -83,13 +100,37 @@ def simulate(
         TraceError: No jobs, or a window outside the trace.
         Interrupted: ``should_stop`` said so.
     """
-    settings = Settings(choose_ordering(policy), backfill, placement, depth)
-    options = Options(settings=settings, ties=ties, interval_s=interval_s)
     spec = cluster or trace.cluster
-    workload = prepare(trace if window is None else trace.window(*window), spec, clairvoyant=clairvoyant)
+    options = options_for(
+        spec,
+        policy=policy,
+        backfill=backfill,
+        placement=placement,
+        depth=depth,
+        locality_s=locality_s,
+        ties=ties,
+        interval_s=interval_s,
+        preemption=preemption,
+        max_retries=max_retries,
+        details=details,
+        seed=seed,
+        interference=interference,
+    )
+    workload = prepare(
+        trace if window is None else trace.window(*window),
+        spec,
+        clairvoyant=clairvoyant,
+        defaults=defaults,
+        tell_gpus_apart=PLACEMENTS[placement] >= DOT_PRODUCT
+        or (outages is not None and bool((outages.gpu != WHOLE_NODE).any())),
+        can_close=outages is not None,
+        elastic=options.settings.ordering.ordering.is_elastic,
+    )
     warm_up()
-    simulation = Simulation(workload, options)
-    manifest = run_manifest(trace, spec, options, window=window, clairvoyant=clairvoyant, seed=seed)
+    simulation = Simulation(workload, options, outages)
+    manifest = run_manifest(
+        trace, spec, options, window=window, clairvoyant=clairvoyant, defaults=defaults, outages=outages, seed=seed
+    )
     spent_s = 0.0
     if resume and checkpoint is not None:
         spent_s = load_checkpoint(checkpoint, simulation, manifest)
@@ -111,7 +152,42 @@ def simulate(
             save_checkpoint(checkpoint, simulation, manifest, spent_s + wall_s)
         raise Interrupted(simulation, checkpoint)
     simulation.close()
-    return _result(simulation, manifest, window, seed, spent_s + wall_s)
+    return make_result(simulation, manifest, window, seed, spent_s + wall_s, carbon)
+
+
+def options_for(
+    cluster: ClusterSpec,
+    *,
+    policy: str = "fcfs",
+    backfill: str = "none",
+    placement: str = "first-fit",
+    depth: int = 0,
+    locality_s: float = 0.0,
+    ties: str = "instant",
+    interval_s: float = 0.0,
+    preemption: Preemption | None = None,
+    max_retries: int = 6,
+    details: bool | None = None,
+    seed: int = 0,
+    interference: bool = False,
+) -> Options:
+    """The options of a replay on ``cluster``; see ``simulate`` for the arguments.
+
+    Raises:
+        UsageError: An unknown name, a number out of range, or rules that do not go together.
+    """
+    detailed = (cluster.num_nodes > 1 if details is None else details) and ties == "instant"
+    return Options(
+        settings=Settings(choose_ordering(policy), backfill, placement, depth, locality_s),
+        ties=ties,
+        interval_s=interval_s,
+        preemption=preemption or Preemption(),
+        max_retries=max_retries,
+        explain_waits=detailed,
+        placements=detailed,
+        seed=seed,
+        interference=interference,
+    )
 
 
 def run_manifest(
@@ -121,6 +197,8 @@ def run_manifest(
     *,
     window: tuple[int, int] | None = None,
     clairvoyant: bool = False,
+    defaults: Defaults | None = None,
+    outages: Outages | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """What was run: enough to run it again, and nothing that differs between equal runs."""
@@ -151,6 +229,13 @@ def run_manifest(
         "interval_s": options.interval_s,
         "ties": options.ties,
         "clairvoyant": clairvoyant,
+        "preemption": asdict(options.preemption),
+        "defaults": asdict(defaults or Defaults()),
+        "max_retries": options.max_retries,
+        "locality_s": settings.locality_s,
+        "outages": None if outages is None else _outages_hash(outages),
+        "details": options.placements,
+        "interference": options.interference,
         "window": list(window) if window else None,
         "seed": seed,
     }
@@ -159,111 +244,17 @@ def run_manifest(
 def _jobs_hash(trace: Trace) -> str:
     """SHA-256 of what a replay depends on: generated traces and windows have no file to be told apart by."""
     digest = hashlib.sha256()
-    for column in ("submit_s", "duration_s", "requested_s", "tasks", "cpus", "memory_gib", "gpus", "priority"):
-        digest.update(np.ascontiguousarray(trace.jobs.floats(column)).tobytes())
-    for column in ("job_id", "user", "queue"):
-        digest.update("\0".join(map(str, trace.jobs.frame[column].to_list())).encode())
+    for name, dtype in trace.jobs.frame.schema.items():
+        if dtype.is_numeric():
+            digest.update(np.ascontiguousarray(trace.jobs.floats(name)).tobytes())
+        else:
+            digest.update("\0".join(map(str, trace.jobs.frame[name].to_list())).encode())
     return digest.hexdigest()
 
 
-def _result(
-    simulation: Simulation,
-    manifest: dict[str, Any],
-    window: tuple[int, int] | None,
-    seed: int,
-    wall_s: float,
-) -> Result:
-    workload = simulation.workload
-    settings = simulation.options.settings
-    start_s = simulation.state.jobs_f[at.START_S]
-    end_s = start_s + workload.run_s
-    jobs = _job_table(simulation, start_s, end_s)
-    counters = simulation.state.counters
-    manifest = manifest | {
-        "passes": simulation.num_passes,
-        "passes_cut_short": int(counters[at.CUT_SHORT]),
-        "passes_put_off": simulation.passes_put_off,
-        "expected_ends_extended": int(counters[at.EXTENDED]),
-    }
-    return Result(
-        trace=workload.trace.name,
-        cluster=workload.cluster.name,
-        policy=settings.ordering.label,
-        backfill=settings.backfill,
-        placement=settings.placement,
-        window=window,
-        seed=seed,
-        jobs=jobs,
-        timeline=timeline(jobs),
-        events=events(jobs),
-        metrics=summarise(_outcome(simulation, start_s, end_s)),
-        manifest=manifest,
-        wall_s=wall_s,
-        num_events=simulation.num_events,
-    )
-
-
-def _amounts(workload: Workload) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """CPUs and GPUs of each whole gang, shape (J,)."""
-    jobs = workload.trace.jobs
-    tasks = jobs.ints("tasks")
-    return {"cpus": tasks * jobs.floats("cpus"), "gpus": tasks * jobs.floats("gpus")}
-
-
-def _outcome(simulation: Simulation, start_s: Any, end_s: Any) -> Outcome:
-    workload = simulation.workload
-    ran = ~workload.rejected
-    available = {name: workload.cluster.total(name) or 0.0 for name in ("cpus", "gpus")}
-    return Outcome(
-        submit_s=workload.columns.submit_s[ran],
-        start_s=start_s[ran],
-        end_s=end_s[ran],
-        run_s=workload.run_s[ran],
-        used={name: amounts[ran] for name, amounts in _amounts(workload).items()},
-        available=available,
-        deadline_s=workload.trace.jobs.floats("deadline_s")[ran],
-        failed=int(workload.killed[ran].sum()),
-        rejected=int(workload.rejected.sum()),
-        backfilled=int(simulation.backfilled.sum()),
-    )
-
-
-def _job_table(simulation: Simulation, start_s: Any, end_s: Any) -> pl.DataFrame:
-    import polars as pl
-
-    workload = simulation.workload
-    frame = workload.trace.jobs.frame
-    submit_s = workload.columns.submit_s
-    state = np.where(workload.rejected, 3, np.where(workload.killed, 2, 0)).astype(np.uint32)
-    names = pl.Enum(["completed", "failed", "killed", "rejected"])
-    cluster = f"needs more than the cluster {workload.cluster.name!r} has"
-    state_is = pl.col("state")
-    reason = (
-        pl.when(state_is == "rejected")
-        .then(pl.lit(cluster))
-        .when(state_is == "killed")
-        .then(pl.lit("ran into its limit"))
-        .alias("reason")
-    )
-    amounts = _amounts(workload)
-    table = pl.DataFrame(
-        {
-            "job_id": frame["job_id"],
-            "submit_s": submit_s,
-            "start_s": start_s,
-            "end_s": end_s,
-            "wait_s": start_s - submit_s,
-            "attempts": np.where(workload.rejected, 0, 1),
-            "state": pl.Series(np.asarray(names.categories)[state], dtype=names),
-            "backfilled": simulation.backfilled,
-            "duration_s": workload.run_s,
-            "requested_s": frame["requested_s"],
-            "tasks": frame["tasks"],
-            "cpus": amounts["cpus"],
-            "gpus": amounts["gpus"],
-            "user": frame["user"],
-            "group": frame["group"],
-        }
-    )
-    table = table.with_columns(reason, pl.col("start_s", "end_s", "wait_s").fill_nan(None))
-    return table.select(*table.columns[:7], "reason", *table.columns[7:-1])
+def _outages_hash(outages: Outages) -> dict[str, Any]:
+    """How many there are, and a checksum."""
+    digest = hashlib.sha256()
+    for column in (outages.time_s, outages.node, outages.gpu, outages.kind):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return {"events": len(outages), "sha256": digest.hexdigest()}

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     import polars as pl
 
 TABLES = ("jobs", "timeline", "events")
+OPTIONAL_TABLES = ("attempts", "placements", "outages")
 RUN_FILES = ("jobs.parquet", "timeline.parquet", "events.parquet", "metrics.json", "manifest.json", "timing.json")
+OPTIONAL_FILES = tuple(f"{name}.parquet" for name in OPTIONAL_TABLES)
 REPORT_FILES = ("report.html",)
+PROTOCOL_FILES = ("curves.parquet", "pods.parquet")
+"""What a protocol without times writes in place of the tables."""
+
 FIGURES_FOLDER = "figures"
 
 RUN_FORMAT = 1
@@ -39,6 +44,9 @@ REQUIRED_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "jobs": ("job_id", "submit_s", "start_s", "end_s", "wait_s", "attempts", "state", "reason"),
     "timeline": ("time_s", "queue_length", "running_jobs", "used_cpus", "used_gpus"),
     "events": ("time_s", "kind", "job_id"),
+    "attempts": ("job", "attempt", "start_s", "end_s", "ended"),
+    "placements": ("job", "attempt", "node", "gpu", "gpus"),
+    "outages": ("node", "gpu", "from_s", "until_s", "kind"),
 }
 
 
@@ -65,6 +73,7 @@ class Result:
         manifest: Resolved settings, seeds, checksums and versions; nothing that differs between equal runs.
         wall_s: Seconds of the replay alone.
         num_events: SimPy events processed.
+        tables: Tables that only some replays give: ``attempts``, ``placements`` and ``outages``.
     """
 
     trace: str
@@ -81,6 +90,7 @@ class Result:
     manifest: Mapping[str, Any]
     wall_s: float
     num_events: int
+    tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -110,6 +120,8 @@ class Result:
             OSError: A file cannot be written.
         """
         for name, frame in (("jobs", self.jobs), ("timeline", self.timeline), ("events", self.events)):
+            write_bytes(folder / f"{name}.parquet", parquet_bytes(frame))
+        for name, frame in self.tables.items():
             write_bytes(folder / f"{name}.parquet", parquet_bytes(frame))
         run = {
             "trace": self.trace,
@@ -142,6 +154,7 @@ class Result:
                 f"{folder / 'manifest.json'}: run_format is {manifest.get('run_format')!r}, expected {RUN_FORMAT}"
             )
         tables = {name: read_table(folder / f"{name}.parquet", REQUIRED_COLUMNS[name]) for name in TABLES}
+        further = [name for name in OPTIONAL_TABLES if (folder / f"{name}.parquet").is_file()]
         try:
             run = manifest["run"]
             return cls(
@@ -156,6 +169,7 @@ class Result:
                 manifest=manifest["settings"],
                 wall_s=float(timing["wall_s"]),
                 num_events=int(timing["num_events"]),
+                tables={name: read_table(folder / f"{name}.parquet", REQUIRED_COLUMNS[name]) for name in further},
                 **tables,
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -255,7 +269,7 @@ def foreign_entry(folder: Path) -> Path | None:
             return entry
         if not entry.is_dir():
             is_checkpoint = entry.name.startswith(".") and entry.suffix == ".checkpoint"
-            if entry.name not in (*RUN_FILES, *REPORT_FILES) and not is_checkpoint:
+            if entry.name not in (*RUN_FILES, *OPTIONAL_FILES, *REPORT_FILES, *PROTOCOL_FILES) and not is_checkpoint:
                 return entry
         elif entry.name == FIGURES_FOLDER:
             strange = [e for e in sorted(entry.iterdir()) if e.is_dir() or e.suffix not in (".png", ".pdf")]

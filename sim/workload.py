@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shunter.scheduler.capacity import Capacity, never_fits
 from shunter.scheduler.errors import TraceError, UsageError
+from shunter.scheduler.rounds import Elastic
 from shunter.scheduler.snapshot import JobColumns
-from shunter.scheduler.state import Capacity, never_fits
-from shunter.scheduler.types import RESOURCES, UNITS_PER, BoolArray, FloatArray, ResourceDemand, to_units
+from shunter.scheduler.types import RESOURCES, UNITS_PER, BoolArray, FloatArray, ResourceDemand
+from shunter.sim.cluster_arrays import Places, allowed_places, capacity_of, quotas_of, speeds_of
+from shunter.sim.elastic import elastic_demand, elastic_of
 
 if TYPE_CHECKING:
     from shunter.traces.tables import ClusterSpec, Trace
@@ -30,6 +33,9 @@ class Workload:
         killed: (J,) whether it will be stopped at its limit.
         rejected: (J,) whether it could never run on this cluster.
         num_users: Users known by name.
+        places: Classes of nodes, and which of them each group's jobs and each GPU type mean.
+        groups: Names of the groups of ``columns.group_idx``.
+        elastic: On how many tasks jobs may run; None where that is not decided here.
     """
 
     trace: Trace
@@ -41,33 +47,14 @@ class Workload:
     killed: BoolArray
     rejected: BoolArray
     num_users: int
+    places: Places
+    groups: tuple[str, ...]
+    elastic: Elastic | None = None
 
     @property
     def num_jobs(self) -> int:
         """Jobs, rejected ones included."""
         return len(self.run_s)
-
-
-def capacity_of(cluster: ClusterSpec, *, gpus_asked: bool = False) -> Capacity:
-    """A cluster's nodes in whole units.
-
-    CPUs or memory that a group does not state are no constraint there: logs often do not know them. GPUs that a group
-    does not state are not there. They are counted at all when some group states them, or when jobs ask for them
-    (``gpus_asked``) on nodes that are described by their CPUs.
-    """
-    unlimited = np.int64(1) << 42  # more than any node has, and summable over a million nodes
-    rows = []
-    tracked = []
-    for r, resource in enumerate(RESOURCES):
-        missing = np.int64(0) if resource == "gpus" else unlimited
-        amounts = [getattr(group, resource) for group in cluster.groups]
-        known = [
-            missing if amount is None else int(to_units(np.asarray([amount]), r, up=False)[0]) for amount in amounts
-        ]
-        rows.append(np.repeat(np.asarray(known, dtype=np.int64), [group.count for group in cluster.groups]))
-        tracked.append(any(amount is not None for amount in amounts))
-    counts_gpus = tracked[2] or (gpus_asked and tracked[0])
-    return Capacity(units=np.stack(rows), tracked=(tracked[0], tracked[1], counts_gpus))
 
 
 def refuse_free_riders(trace: Trace, cluster: ClusterSpec, demand: ResourceDemand, capacity: Capacity) -> None:
@@ -81,52 +68,124 @@ def refuse_free_riders(trace: Trace, cluster: ClusterSpec, demand: ResourceDeman
         )
 
 
-def prepare(trace: Trace, cluster: ClusterSpec, *, clairvoyant: bool = False) -> Workload:
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What holds for jobs that do not say.
+
+    Attributes:
+        checkpoint_s: Seconds of work between two savings; None: a job saves only when told to stop.
+        restart_s: Seconds that an attempt after the first needs before it works on.
+    """
+
+    checkpoint_s: float | None = None
+    restart_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("checkpoint interval", self.checkpoint_s), ("restart overhead", self.restart_s)):
+            if value is not None and not (np.isfinite(value) and value >= 0):
+                raise UsageError(f"{name} {value} is not a number of seconds of at least 0")
+
+
+def prepare(
+    trace: Trace,
+    cluster: ClusterSpec,
+    *,
+    clairvoyant: bool = False,
+    defaults: Defaults | None = None,
+    tell_gpus_apart: bool = False,
+    can_close: bool = False,
+    elastic: bool = False,
+) -> Workload:
     """The arrays of a replay.
 
     Args:
         trace: Jobs in submit order.
         cluster: Nodes to run them on.
         clairvoyant: Reservations count with actual run times instead of requested ones.
+        defaults: What holds for jobs that do not say.
+        tell_gpus_apart: GPUs are counted one by one even if no job shares one.
+        can_close: Nodes or GPUs may go out of service.
+        elastic: Elastic jobs may run on other numbers of GPUs than they ask for.
 
     Raises:
         TraceError: The trace has no jobs.
-        UsageError: No job asks for anything that the cluster counts.
+        UsageError: No job asks for anything that the cluster counts, or one asks for a GPU type that no node has.
     """
     jobs = trace.jobs
     if not len(jobs):
         raise TraceError(f"{trace.name}: no jobs to replay")
-    demand = jobs.demand()
-    capacity = capacity_of(cluster, gpus_asked=bool(demand.shapes[:, RESOURCES.index("gpus")].any()))
+    defaults = defaults or Defaults()
+    places = allowed_places(trace, cluster)
+    where = (places.allowed_idx, places.allowed)
+    demand = elastic_demand(jobs, *where) if elastic else jobs.demand(*where)
+    capacity = capacity_of(
+        cluster,
+        gpus_asked=bool(demand.shapes[:, RESOURCES.index("gpus")].any()),
+        shares_gpus=tell_gpus_apart or _shares_gpus(demand),
+        places=places,
+        can_close=can_close,
+    )
     refuse_free_riders(trace, cluster, demand, capacity)
-    rejected = never_fits(demand, capacity)
+    group_idx, groups = jobs.codes("group")
+    quotas, group_idx, groups = quotas_of(cluster, capacity, group_idx, groups)
+    model_idx, models = jobs.codes("model_class")
+    speeds = speeds_of(cluster, places, models)
+    capacity = replace(capacity, quotas=quotas, speeds=speeds)
+    sizes = elastic_of(jobs, demand, capacity) if elastic else None
+    rejected = never_fits(demand if sizes is None else replace(demand, tasks=sizes.min_tasks), capacity)
+    scarce = capacity.scarce
+    size = demand.tasks * demand.shapes[demand.shape_idx, scarce]
+    power_w = places.peak_draw_w(demand) if cluster.power_cap_w is not None else np.zeros(len(jobs))
+    if cluster.power_cap_w is not None:
+        rejected |= np.ceil(power_w) > capacity.power_cap_w
+    if quotas is not None:
+        rejected |= (group_idx >= 0) & (size > quotas.limit[group_idx])
     duration_s = jobs.floats("duration_s")
     asked_s = jobs.floats("requested_s")
     requested_s = np.where(np.isnan(asked_s), duration_s, asked_s)
     killed = (duration_s > requested_s) if cluster.kill_at_limit else np.zeros(len(jobs), dtype=np.bool_)
     run_s = np.where(killed, requested_s, duration_s)
-    scarce = capacity.scarce
     user_idx, users = jobs.codes("user")
     queue_idx, _ = jobs.codes("queue")
-    columns = JobColumns(
-        submit_s=jobs.floats("submit_s"),
+    marked = jobs.frame["preemptible"].to_numpy()
+    columns = JobColumns.of(
+        jobs.floats("submit_s"),
         requested_s=requested_s,
         expected_s=run_s if clairvoyant else requested_s,
         oracle_s=run_s,
-        processors=demand.tasks * demand.shapes[demand.shape_idx, scarce] / UNITS_PER[scarce],
+        processors=size / UNITS_PER[scarce],
         priority=jobs.floats("priority"),
-        attained_s=np.zeros(len(jobs)),
         user_idx=user_idx,
         queue_idx=queue_idx,
+        group_idx=group_idx,
+        lane_idx=places.lane_idx,
+        model_idx=model_idx + 1,
+        deadline_s=jobs.floats("deadline_s", np.inf),
+        preemptible=marked if marked.any() else np.ones(len(jobs)),
+        checkpoint_s=jobs.floats("checkpoint_s", np.nan if defaults.checkpoint_s is None else defaults.checkpoint_s),
+        restart_s=jobs.floats("restart_s", defaults.restart_s),
+        power_w=power_w,
     )
     return Workload(
         trace=trace,
         cluster=cluster,
         columns=columns,
-        demand=ResourceDemand(np.where(rejected, 0, demand.tasks), demand.shape_idx, demand.shapes),
+        demand=replace(
+            demand,
+            tasks=np.where(rejected, 0, demand.tasks),
+            jobs_of_shape=np.bincount(demand.shape_idx, minlength=len(demand.shapes)),
+        ),
         capacity=capacity,
         run_s=run_s,
         killed=killed,
         rejected=rejected,
         num_users=len(users),
+        places=places,
+        groups=tuple(groups),
+        elastic=sizes,
     )
+
+
+def _shares_gpus(demand: ResourceDemand) -> bool:
+    gpus = demand.shapes[:, RESOURCES.index("gpus")]
+    return bool(((gpus > 0) & (gpus < UNITS_PER[RESOURCES.index("gpus")])).any())

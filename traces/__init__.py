@@ -10,19 +10,22 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shunter.traces.cluster_spec import ClusterSpec, GpuType, NodeGroup, Quota, pool
     from shunter.traces.clusters import load_cluster, save_cluster
     from shunter.traces.demo import demo_trace
     from shunter.traces.generate import fit, generate
     from shunter.traces.info import describe
     from shunter.traces.picture import plot
     from shunter.traces.read import read
-    from shunter.traces.tables import ClusterSpec, JobTable, NodeGroup, Trace, make_jobs, pool
+    from shunter.traces.tables import JobTable, Trace, make_jobs
     from shunter.traces.write import write
 
 _HOME = {
-    "ClusterSpec": "tables",
+    "ClusterSpec": "cluster_spec",
+    "GpuType": "cluster_spec",
     "JobTable": "tables",
-    "NodeGroup": "tables",
+    "NodeGroup": "cluster_spec",
+    "Quota": "cluster_spec",
     "Trace": "tables",
     "demo_trace": "demo",
     "describe": "info",
@@ -31,7 +34,7 @@ _HOME = {
     "load_cluster": "clusters",
     "make_jobs": "tables",
     "plot": "picture",
-    "pool": "tables",
+    "pool": "cluster_spec",
     "read": "read",
     "save_cluster": "clusters",
     "write": "write",
@@ -39,8 +42,10 @@ _HOME = {
 
 __all__ = [
     "ClusterSpec",
+    "GpuType",
     "JobTable",
     "NodeGroup",
+    "Quota",
     "Trace",
     "demo_trace",
     "describe",

@@ -6,19 +6,33 @@ Imported only where such a file is read: pydantic takes a tenth of a second to l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from shunter.scheduler.errors import ConfigError, nearest
-from shunter.traces.tables import ClusterSpec, NodeGroup, job_schema
+from shunter.traces.cluster_checks import (
+    Problem,
+    gpu_type_name_problems,
+    gpu_type_problems,
+    group_pair_problems,
+    quota_problems,
+    spec_pair_problems,
+    tier_problems,
+)
+from shunter.traces.cluster_spec import TIERS, ClusterSpec
+from shunter.traces.tables import job_schema
 
 EXTRA_COLUMNS = ("start_s", "end_s", "interval_s", "gpus_total", "cpus_total")
 """Columns that a mapping may name beside the canonical ones: run times and sizes are computed from them."""
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Nodes = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(min_length=1)]
 Scalar = str | int | float | bool
 
 
@@ -26,37 +40,149 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
 
 
-class GroupFile(_Strict):
+class _Part(_Strict):
+    """A part of a cluster file. Names of groups and accounts may be numbers there."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+
+class GroupFile(_Part):
     """A node group as a cluster file has it; the keys are the fields of ``NodeGroup``."""
 
     name: str | None = None
-    count: Annotated[int, Field(ge=1)] = 1
+    count: Nodes = 1
     cpus: Amount | None = None
     memory_gib: Amount | None = None
     gpus: Amount | None = None
     gpu_type: str | None = None
+    rack_size: Nodes | None = None
+    switch_size: Nodes | None = None
+    zone: Name = "zone-0"
+    region: Name = "region-0"
+    price_per_h: Amount | None = None
+    spot: bool = False
+    idle_w: Amount | None = None
+    peak_w: Amount | None = None
+    mtbf_h: Positive | None = None
+    mttr_h: Positive | None = None
+    gpu_mtbf_h: Positive | None = None
+    gpu_mttr_h: Positive | None = None
+    failure_shape: Positive = 1.0
+    mig: bool = False
+    owner: Name | None = None
 
     @model_validator(mode="after")
-    def _has_a_resource(self) -> GroupFile:
+    def _fits_together(self, info: ValidationInfo) -> GroupFile:
+        """GPU types are looked up in the whole file, which pydantic could judge only if it had no other mistake."""
         if self.cpus is None and self.memory_gib is None and self.gpus is None:
             raise ValueError("at least one of cpus, memory_gib, gpus is needed")
-        return self
+        kinds = (info.context or {}).get("gpu_types")
+        known = [str(name) for name in kinds] if isinstance(kinds, dict) else []
+        return _judged(self, [*gpu_type_name_problems(self, known), *group_pair_problems(self)])
 
 
-class ClusterFile(_Strict):
-    """A cluster file."""
+class GpuTypeFile(_Part):
+    """A GPU type as a cluster file has it; ``speed: 2`` is short for ``speed: {default: 2}``."""
+
+    memory_gib: Positive | None = None
+    speed: dict[str, Positive] = Field(default_factory=lambda: {"default": 1.0})
+    idle_w: Amount | None = None
+    peak_w: Amount | None = None
+
+    @field_validator("speed", mode="before")
+    @classmethod
+    def _one_speed(cls, value: Any) -> Any:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return {"default": value} if is_number else value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> GpuTypeFile:
+        return _judged(self, gpu_type_problems(self))
+
+
+class QuotaFile(_Part):
+    """A quota as a cluster file has it; ``vc-1: 64`` is short for ``vc-1: {guaranteed_gpus: 64}``."""
+
+    guaranteed_gpus: Amount
+    limit_gpus: Amount | None = None
+    weight: Positive = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, content: Any) -> Any:
+        is_number = isinstance(content, int | float) and not isinstance(content, bool)
+        return {"guaranteed_gpus": content} if is_number else content
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> QuotaFile:
+        return _judged(self, quota_problems(self))
+
+
+class ClusterFile(_Part):
+    """A cluster file; the keys are the fields of ``ClusterSpec``."""
 
     name: str | None = None
     kill_at_limit: bool = False
     groups: Annotated[list[GroupFile], Field(min_length=1)]
+    gpu_types: dict[str, GpuTypeFile] = Field(default_factory=dict)
+    speeds: str | None = None
+    quotas: dict[str, QuotaFile] = Field(default_factory=dict)
+    borrowing: bool = True
+    tier_speed: dict[str, dict[str, float]] = Field(default_factory=dict)
+    rack_mtbf_h: Positive | None = None
+    rack_mttr_h: Positive | None = None
+    currency: Name = "USD"
+    carbon_g_per_kwh: dict[str, Amount] = Field(default_factory=dict)
+    power_cap_w: Positive | None = None
+
+    @field_validator("tier_speed")
+    @classmethod
+    def _known_tiers(cls, value: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        return _judged(value, tier_problems(value, TIERS))
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ClusterFile:
+        return _judged(self, spec_pair_problems(self))
+
+    @field_validator("speeds")
+    @classmethod
+    def _known_table(cls, value: str | None) -> str | None:
+        from shunter.traces.throughputs import packaged_tables
+
+        known = [name for name in packaged_tables() if name != "elasticflow"]  # which measured one GPU type only
+        if value is not None and value not in known:
+            raise ValueError(f"unknown table of speeds {value!r}{nearest(value, known)}")
+        return value
 
     def spec(self, default_name: str) -> ClusterSpec:
-        """The specification; groups without a name are numbered."""
-        groups = tuple(
-            NodeGroup(**{**group.model_dump(), "name": group.name or f"group-{i}"})
-            for i, group in enumerate(self.groups)
-        )
-        return ClusterSpec(name=self.name or default_name, groups=groups, kill_at_limit=self.kill_at_limit)
+        """The specification; groups without a name are numbered, and measured speeds are filled in.
+
+        Raises:
+            ConfigError: The table of measured speeds does not have one of the GPU types.
+        """
+        content = self.model_dump(exclude={"speeds"}) | {"name": self.name or default_name}
+        if self.speeds is not None:
+            from shunter.traces.throughputs import packaged_speeds
+
+            unsaid = [name for name, kind in self.gpu_types.items() if "speed" not in kind.model_fields_set]
+            by_type, by_tier = packaged_speeds(self.speeds, unsaid)
+            for name in unsaid:
+                content["gpu_types"][name]["speed"] = by_type[name]
+            content["tier_speed"] = content["tier_speed"] or by_tier
+        for i, group in enumerate(content["groups"]):
+            group["name"] = group["name"] or f"group-{i}"
+        return ClusterSpec.from_dict(content)
+
+
+Judged = TypeVar("Judged")
+
+
+def _judged(part: Judged, problems: Iterable[Problem]) -> Judged:
+    """``part`` if there are no problems; else one pydantic error that carries all of them, see ``_lines``."""
+    found = list(problems)
+    if found:
+        raise PydanticCustomError("problems", "does not fit together", {"problems": found})
+    return part
 
 
 class Column(_Strict):
@@ -145,7 +271,7 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected keys and values, got {type(content).__name__}")
     try:
-        return model.model_validate(content)
+        return model.model_validate(content, context=content)
     except ValidationError as problem:
         raise ConfigError(f"{path}: " + "; ".join(_lines(problem, model))) from None
 
@@ -155,6 +281,9 @@ def _lines(problem: ValidationError, model: type[_Strict]) -> list[str]:
     clauses = []
     for error in problem.errors():
         where = _path(error["loc"])
+        if error["type"] == "problems":
+            clauses += [_clause(".".join(filter(None, (where, at))), why) for at, why in error["ctx"]["problems"]]
+            continue
         message = error["msg"].removeprefix("Value error, ")
         message = message[:1].lower() + message[1:]
         if error["type"] == "extra_forbidden":
@@ -162,8 +291,12 @@ def _lines(problem: ValidationError, model: type[_Strict]) -> list[str]:
             message = "unknown key" + (nearest(str(error["loc"][-1]), known) if known else "")
         elif error["type"] not in ("missing", "value_error"):
             message += f", got {error['input']!r}"
-        clauses.append(f"{where}: {message}" if where else message)
+        clauses.append(_clause(where, message))
     return clauses
+
+
+def _clause(where: str, message: str) -> str:
+    return f"{where}: {message}" if where else message
 
 
 def _path(location: Sequence[int | str]) -> str:
@@ -176,7 +309,12 @@ def _path(location: Sequence[int | str]) -> str:
 
 def _keys_at(model: type[_Strict], location: Sequence[int | str]) -> list[str]:
     """Keys that are allowed where an unknown one was found."""
-    inner: dict[str, type[_Strict]] = {"groups": GroupFile, "columns": Column}
+    inner: dict[str, type[_Strict]] = {
+        "groups": GroupFile,
+        "gpu_types": GpuTypeFile,
+        "quotas": QuotaFile,
+        "columns": Column,
+    }
     place = inner.get(str(location[0]), model) if location else model
     return list(place.model_fields)
 

@@ -1,8 +1,9 @@
 """Canonical tables: what every reader produces and everything else consumes, whatever the source format.
 
-Owns ``Trace``, ``JobTable`` and ``ClusterSpec``. Times are seconds (float64) since the trace's start, memory is GiB.
-Tables are Arrow tables held by polars; the native file is Parquet. A trace that exists has been validated: rows are
-sorted by submit time (equal times keep the source's order), identifiers are unique, and every number is finite.
+Owns ``Trace`` and ``JobTable``, and passes on ``ClusterSpec``. Times are seconds (float64) since the trace's start,
+memory is GiB. Tables are Arrow tables held by polars; the native file is Parquet. A trace that exists has been
+validated: rows are sorted by submit time (equal times keep the source's order), identifiers are unique, and every
+number is finite.
 """
 
 from __future__ import annotations
@@ -13,11 +14,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shunter.scheduler.errors import ConfigError, TraceError
-from shunter.scheduler.types import FloatArray, IntArray, ResourceDemand
+from shunter.scheduler.errors import TraceError
+from shunter.scheduler.types import BoolArray, FloatArray, IntArray, ResourceDemand
+from shunter.traces.cluster_spec import ClusterSpec, GpuType, NodeGroup, Quota, pool
 
 if TYPE_CHECKING:
     import polars as pl
+
+__all__ = [
+    "DEFAULTS",
+    "LONGEST_S",
+    "OUTCOMES",
+    "BadRow",
+    "Cleaning",
+    "ClusterSpec",
+    "GpuType",
+    "JobTable",
+    "NodeGroup",
+    "Quota",
+    "Trace",
+    "first_problem",
+    "in_submit_order",
+    "job_frame",
+    "job_schema",
+    "make_jobs",
+    "pool",
+    "rules",
+]
 
 LONGEST_S = 1e12
 """Times beyond 30,000 years are damaged cells, and no calendar can show them."""
@@ -38,7 +61,7 @@ def job_schema() -> dict[str, pl.DataType]:
         "cpus": pl.Float64(),  # per task
         "memory_gib": pl.Float64(),  # per task; 0 when unknown
         "gpus": pl.Float64(),  # per task; a fraction below 1 shares one GPU
-        "gpu_type": pl.String(),
+        "gpu_type": pl.String(),  # alternatives are separated by |
         "user": pl.String(),
         "group": pl.String(),
         "queue": pl.String(),
@@ -50,6 +73,10 @@ def job_schema() -> dict[str, pl.DataType]:
         "checkpoint_s": pl.Float64(),
         "restart_s": pl.Float64(),
         "recorded_wait_s": pl.Float64(),  # what the log says the job waited; null when unknown
+        "gpu_memory_gib": pl.Float64(),  # per task, of one GPU's memory; null when unknown
+        "gpu_profile": pl.String(),  # MIG instance a task needs, such as 1g.10gb
+        "min_gpus": pl.Int64(),  # of the whole job, when it is elastic; null: rigid
+        "max_gpus": pl.Int64(),
     }
 
 
@@ -62,61 +89,6 @@ DEFAULTS: Mapping[str, Any] = {
     "preemptible": False,
     "outcome": "completed",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class NodeGroup:
-    """A number of equal nodes. ``None`` for a resource means that the log does not say: it is never a constraint."""
-
-    name: str
-    count: int
-    cpus: float | None = None
-    memory_gib: float | None = None
-    gpus: float | None = None
-    gpu_type: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterSpec:
-    """What the jobs run on. A log without node detail is one node with *n* CPUs (or *n* GPUs)."""
-
-    name: str
-    groups: tuple[NodeGroup, ...]
-    kill_at_limit: bool = False
-
-    def __post_init__(self) -> None:
-        problems: list[str] = []
-        if not self.groups:
-            problems.append("groups: at least one node group is needed")
-        for i, group in enumerate(self.groups):
-            if group.count < 1:
-                problems.append(f"groups[{i}].count: {group.count} is not a positive number of nodes")
-            amounts = (("cpus", group.cpus), ("memory_gib", group.memory_gib), ("gpus", group.gpus))
-            if all(value is None for _, value in amounts):
-                problems.append(f"groups[{i}]: none of cpus, memory_gib, gpus is given")
-            problems.extend(
-                f"groups[{i}].{name}: {value} is not a finite number of at least 0"
-                for name, value in amounts
-                if value is not None and not (np.isfinite(value) and value >= 0)
-            )
-        if problems:
-            raise ConfigError(f"cluster {self.name!r}: " + "; ".join(problems))
-
-    @property
-    def num_nodes(self) -> int:
-        """Nodes over all groups."""
-        return sum(group.count for group in self.groups)
-
-    def total(self, resource: str) -> float | None:
-        """Capacity of ``cpus``, ``memory_gib`` or ``gpus`` over all nodes; None when no group says."""
-        known = [(g.count, getattr(g, resource)) for g in self.groups if getattr(g, resource) is not None]
-        return float(sum(count * value for count, value in known)) if known else None
-
-
-def pool(size: float, *, resource: str = "cpus", name: str | None = None, kill_at_limit: bool = False) -> ClusterSpec:
-    """A homogeneous pool: one node with ``size`` units of ``cpus`` or ``gpus`` and nothing else to run out of."""
-    group = NodeGroup(name="pool", count=1, **{resource: float(size)})  # type: ignore[arg-type]
-    return ClusterSpec(name=name or f"{size:g} {resource}", groups=(group,), kill_at_limit=kill_at_limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +117,15 @@ class JobTable:
         codes = series.cast(pl.Enum(values)).to_physical().cast(pl.Int64).fill_null(-1)
         return codes.to_numpy().astype(np.int64, copy=False), values.to_list()
 
-    def demand(self) -> ResourceDemand:
-        """Gang sizes and per-task needs in the core's whole units."""
+    def demand(self, allowed_idx: IntArray | None = None, allowed: BoolArray | None = None) -> ResourceDemand:
+        """Gang sizes and per-task needs in the core's whole units; see ``ResourceDemand.from_amounts``."""
         return ResourceDemand.from_amounts(
             tasks=self.ints("tasks"),
             cpus=self.floats("cpus"),
             memory_gib=self.floats("memory_gib"),
             gpus=self.floats("gpus"),
+            allowed_idx=allowed_idx,
+            allowed=allowed,
         )
 
 
@@ -324,6 +298,11 @@ def rules() -> list[tuple[str, pl.Expr, str]]:
         ("restart_s", bad_number("restart_s", required=False), "expected a finite time of at least 0 s"),
         ("recorded_wait_s", bad_number("recorded_wait_s", required=False), "expected a finite time of at least 0 s"),
         ("outcome", ~pl.col("outcome").is_in(OUTCOMES), f"expected one of {', '.join(OUTCOMES)}"),
+        ("gpu_memory_gib", bad_number("gpu_memory_gib", required=False), "expected a finite amount of at least 0"),
+        ("gpu_profile", (pl.col("gpu_profile") == "").fill_null(False), "expected a profile's name, such as 1g.10gb"),
+        ("min_gpus", (pl.col("min_gpus") < 1).fill_null(False), "expected at least one GPU"),
+        ("max_gpus", (pl.col("max_gpus") < 1).fill_null(False), "expected at least one GPU"),
+        ("max_gpus", (pl.col("max_gpus") < pl.col("min_gpus")).fill_null(False), "expected at least min_gpus"),
     ]
 
 

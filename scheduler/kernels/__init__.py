@@ -5,13 +5,27 @@ Owns every hot loop: fitting, placing, starting, releasing, and the scheduling p
 never negative.
 """
 
-from shunter.scheduler.kernels.conservative import profile_from_promises
+from shunter.scheduler.kernels.conservative import profile_from_promises, rebuild_profile
+from shunter.scheduler.kernels.evicting import choose_victims
 from shunter.scheduler.kernels.lists import queue_remove, running_insert, running_remove
-from shunter.scheduler.kernels.passes import absorb, advance, run_pass
-from shunter.scheduler.kernels.slots import activate_shape
-from shunter.scheduler.kernels.starting import start_job
+from shunter.scheduler.kernels.passes import (
+    absorb,
+    advance,
+    enqueue,
+    run_conservative,
+    run_lanes,
+    run_pass,
+    set_gpu,
+    set_open,
+)
+from shunter.scheduler.kernels.placing import nearest_tier
+from shunter.scheduler.kernels.slots import activate_shape, refresh_node
+from shunter.scheduler.kernels.starting import add_entry, hold, release_job, set_running, start_job
+from shunter.scheduler.kernels.waits import attribute_waits, note_reasons
 
 __all__ = [
-    "absorb", "activate_shape", "advance", "profile_from_promises", "queue_remove", "run_pass", "running_insert",
-    "running_remove", "start_job",
+    "absorb", "activate_shape", "add_entry", "advance", "attribute_waits", "choose_victims", "enqueue", "hold",
+    "nearest_tier", "note_reasons", "profile_from_promises", "queue_remove", "rebuild_profile", "refresh_node",
+    "release_job", "run_conservative", "run_lanes", "run_pass", "running_insert", "running_remove", "set_gpu",
+    "set_open", "set_running", "start_job",
 ]  # fmt: skip

@@ -15,10 +15,12 @@ from shunter.scheduler.kernels.easy import remove_started
 from shunter.scheduler.kernels.lists import running_insert, running_remove, shift_left, shift_right
 from shunter.scheduler.kernels.starting import start_job
 from shunter.scheduler.layout import (
+    BOUND_S,
     CUT_SHORT,
-    EXPECTED_S,
+    END_S,
     EXTENDED,
     FREE_SLOTS,
+    GPUS,
     KIND,
     KIND_HELD_S,
     KIND_LB_S,
@@ -26,6 +28,7 @@ from shunter.scheduler.layout import (
     KIND_SEEN,
     NUM_FREED,
     NUM_RUNNING,
+    OPEN,
     OVERRUN_GRACE_S,
     PASS_NUMBER,
     PICK,
@@ -41,6 +44,7 @@ from shunter.scheduler.layout import (
     SHAPE,
     START_S,
     TASKS,
+    WHOLE_ROW,
     State,
 )
 from shunter.scheduler.types import Int
@@ -124,7 +128,7 @@ def earliest_start(st: State, row: Int, from_k: Int) -> float:
     There always is one: the last step is the empty cluster.
     """
     count = st.counters[PROFILE_LEN]
-    length_s = st.jobs_f[EXPECTED_S, row]
+    length_s = st.jobs_f[BOUND_S, row]
     k = from_k
     while k < count:
         if not profile_fits(st, row, k):
@@ -150,13 +154,14 @@ def kind_bound(st: State, row: Int) -> float:
     """
     kind = st.jobs_i[KIND, row]
     if (
-        st.jobs_i[KIND_PASS, kind] != st.counters[PASS_NUMBER]
+        kind < 0
+        or st.jobs_i[KIND_PASS, kind] != st.counters[PASS_NUMBER]
         or st.jobs_f[RESERVED_S, row] < st.jobs_f[KIND_HELD_S, kind]
     ):
         return -np.inf
     bound_s = st.jobs_f[KIND_LB_S, kind]
     for i in range(st.jobs_i[KIND_SEEN, kind], st.counters[NUM_FREED]):
-        bound_s = min(bound_s, st.jobs_f[PICK_S, i] - st.jobs_f[EXPECTED_S, row])
+        bound_s = min(bound_s, st.jobs_f[PICK_S, i] - st.jobs_f[BOUND_S, row])
     return bound_s
 
 
@@ -164,6 +169,8 @@ def kind_bound(st: State, row: Int) -> float:
 def note_bound(st: State, row: Int, held_s: float) -> None:
     """Remember for the job's kind that nothing before its present reservation was to be had."""
     kind = st.jobs_i[KIND, row]
+    if kind < 0:
+        return
     st.jobs_i[KIND_PASS, kind] = st.counters[PASS_NUMBER]
     st.jobs_i[KIND_SEEN, kind] = st.counters[NUM_FREED]
     st.jobs_f[KIND_LB_S, kind] = st.jobs_f[RESERVED_S, row]
@@ -172,7 +179,14 @@ def note_bound(st: State, row: Int, held_s: float) -> None:
 
 @compiled
 def note_freed(st: State, from_s: float) -> None:
-    """Remember that capacity was freed from a time on, so that bounds found before no longer hold behind it."""
+    """Remember that capacity was freed from a time on, so that bounds found before no longer hold behind it.
+
+    When the list of such times is full, the bounds are forgotten instead.
+    """
+    if st.counters[NUM_FREED] == st.jobs_f.shape[1]:
+        st.counters[PASS_NUMBER] += 1
+        st.counters[NUM_FREED] = 0
+        return
     st.jobs_f[PICK_S, st.counters[NUM_FREED]] = from_s
     st.counters[NUM_FREED] += 1
 
@@ -187,7 +201,7 @@ def reserve(st: State, row: Int, from_s: float) -> None:
         from_k = np.searchsorted(st.profile_s[: st.counters[PROFILE_LEN]], bound_s, side="left")
     start_s = earliest_start(st, row, from_k)
     st.jobs_f[RESERVED_S, row] = start_s
-    profile_change(st, row, -1, start_s, start_s + st.jobs_f[EXPECTED_S, row])
+    profile_change(st, row, -1, start_s, start_s + st.jobs_f[BOUND_S, row])
 
 
 @compiled
@@ -198,7 +212,7 @@ def earlier_start(st: State, row: Int, lower_s: float, place_s: float) -> float:
     that a job of the same kind has just left. The steps that it covers are not looked at.
     """
     count = st.counters[PROFILE_LEN]
-    length_s = st.jobs_f[EXPECTED_S, row]
+    length_s = st.jobs_f[BOUND_S, row]
     k = np.searchsorted(st.profile_s[:count], lower_s, side="left")
     while k < count and st.profile_s[k] < place_s:
         if not profile_fits(st, row, k):
@@ -218,7 +232,7 @@ def earlier_start(st: State, row: Int, lower_s: float, place_s: float) -> float:
 @compiled
 def vacate(st: State, row: Int, from_s: float) -> None:
     """Free the place of this job's kind that begins at ``from_s``."""
-    until_s = from_s + st.jobs_f[EXPECTED_S, row]
+    until_s = from_s + st.jobs_f[BOUND_S, row]
     profile_change(st, row, 1, from_s, until_s)
     note_freed(st, from_s)
 
@@ -240,8 +254,8 @@ def compress(st: State, now_s: float) -> None:
         held_s = st.jobs_f[RESERVED_S, row]
         if not held_s > now_s:  # due, or new and without a reservation (NaN)
             continue
-        length_s = st.jobs_f[EXPECTED_S, row]
-        same_kind = left >= 0 and st.jobs_i[KIND, left] == st.jobs_i[KIND, row]
+        length_s = st.jobs_f[BOUND_S, row]
+        same_kind = left >= 0 and st.jobs_i[KIND, left] == st.jobs_i[KIND, row] >= 0
         bound_s = kind_bound(st, row)
         if left >= 0 and not same_kind:
             bound_s = min(bound_s, left_s - length_s)
@@ -282,7 +296,7 @@ def extend_overdue(st: State, now_s: float) -> Int:
     count = 0
     while st.counters[NUM_RUNNING] > 0 and st.jobs_f[RUN_END_S, 0] <= now_s:
         row = st.jobs_i[RUN, 0]
-        overrun_s = now_s - (st.jobs_f[START_S, row] + st.jobs_f[EXPECTED_S, row])
+        overrun_s = now_s - (st.jobs_f[START_S, row] + st.jobs_f[BOUND_S, row])
         running_remove(st, row)
         running_insert(st, row, now_s + max(OVERRUN_GRACE_S, overrun_s))
         count += 1
@@ -298,8 +312,16 @@ def profile_from_running(st: State, now_s: float) -> None:
     for r in range(st.node_free.shape[0]):
         total = np.int64(0)
         for n in range(st.node_free.shape[1]):
-            total += st.node_free[r, n]
+            if st.node_i[OPEN, n] == 1:
+                total += st.node_free[r, n]
         st.profile_free[r, 0] = total
+    if st.counters[GPUS] > 0:  # a GPU that is shared counts as whole: the profile does not know which ones are
+        whole, every = st.counters[WHOLE_ROW], st.node_free.shape[0] - 1
+        st.profile_free[whole, 0] = st.profile_free[every, 0]
+        for i in range(st.counters[NUM_RUNNING]):
+            row = st.jobs_i[RUN, i]
+            s = st.jobs_i[SHAPE, row]
+            st.profile_free[whole, 0] += st.jobs_i[TASKS, row] * (st.need[every, s] - st.need[whole, s])
     for i in range(st.counters[NUM_RUNNING]):
         row = st.jobs_i[RUN, i]
         s = st.jobs_i[SHAPE, row]
@@ -316,7 +338,7 @@ def profile_from_promises(st: State, now_s: float) -> None:
         row = st.jobs_i[QUEUE, position]
         from_s = st.jobs_f[RESERVED_S, row]
         if not np.isnan(from_s):
-            until_s = from_s + st.jobs_f[EXPECTED_S, row]
+            until_s = from_s + st.jobs_f[BOUND_S, row]
             profile_change(st, row, -1, max(from_s, now_s), until_s)
 
 
@@ -359,12 +381,25 @@ def reserve_new(st: State, now_s: float, depth: Int) -> None:
 def put_off(st: State, row: Int, now_s: float) -> None:
     """Move the reservation of a due job that fragmentation blocks behind the next expected end."""
     held_s = st.jobs_f[RESERVED_S, row]
-    until_s = held_s + st.jobs_f[EXPECTED_S, row]
+    until_s = held_s + st.jobs_f[BOUND_S, row]
     profile_change(st, row, 1, max(held_s, now_s), until_s)
     note_freed(st, max(held_s, now_s))
+    if st.counters[NUM_RUNNING] == 0:  # nodes are down: there is no promise to make until one is back
+        st.jobs_f[RESERVED_S, row] = np.inf
+        return
     next_s = st.jobs_f[RUN_END_S, 0]
     profile_split(st, next_s)
     reserve(st, row, next_s)
+
+
+@compiled
+def give_back_bound(st: State, row: Int, now_s: float) -> None:
+    """A job that has just started, and not on the slowest nodes, is expected to end before its reservation did."""
+    end_s = st.jobs_f[END_S, row]
+    bound_s = now_s + st.jobs_f[BOUND_S, row]
+    if end_s < bound_s:
+        profile_change(st, row, 1, end_s, bound_s)
+        note_freed(st, end_s)
 
 
 @compiled
@@ -396,11 +431,12 @@ def pass_conservative(st: State, now_s: float, strategy: Int, depth: Int) -> flo
             is_due = st.jobs_f[RESERVED_S, row] <= now_s
             if is_due and st.jobs_i[TASKS, row] <= st.shapes[FREE_SLOTS, s]:
                 start_job(st, row, now_s, strategy, waits_ahead, st.slots[s])
+                give_back_bound(st, row, now_s)
                 st.jobs_i[PICK, num_started] = position
                 num_started += 1
                 continue
             if is_due:
-                if st.jobs_f[RUN_END_S, 0] <= now_s:
+                if st.counters[NUM_RUNNING] > 0 and st.jobs_f[RUN_END_S, 0] <= now_s:
                     overran = True
                     break
                 put_off(st, row, now_s)

@@ -8,13 +8,14 @@ import numpy as np
 from shunter.scheduler.jit import allocating, compiled
 from shunter.scheduler.kernels.lists import queue_remove
 from shunter.scheduler.kernels.placing import place
-from shunter.scheduler.kernels.slots import slots_on
+from shunter.scheduler.kernels.slots import change_units, pick_gpus, pick_shared, room_on
 from shunter.scheduler.kernels.starting import start_job
 from shunter.scheduler.layout import (
     ACTIVE,
     ALLOC,
     ANY_SLOTS,
     BLOCKED,
+    BOUND_S,
     CHOSEN,
     CHOSEN_TASKS,
     COUNT,
@@ -24,9 +25,12 @@ from shunter.scheduler.layout import (
     EXPECTED_S,
     FREE_SLOTS,
     FUTURE_SLOTS,
+    GPUS,
+    MASK,
     NEXT,
     NODE,
     NUM_ACTIVE,
+    NUM_NODE_ROWS,
     NUM_RUNNING,
     PICK,
     PICK_S,
@@ -36,6 +40,7 @@ from shunter.scheduler.layout import (
     RUN,
     RUN_END_S,
     SHAPE,
+    SHARE,
     SPARE_BOUND,
     TASKS,
     USABLE,
@@ -59,41 +64,95 @@ def start_heads(st: State, now_s: float, strategy: Int) -> None:
 
 
 @compiled
+def give_spare(st: State, row: Int) -> None:
+    """Add to ``spare`` what a running job holds."""
+    s = st.jobs_i[SHAPE, row]
+    gpu_row = NUM_NODE_ROWS + st.counters[GPUS]
+    entry = st.jobs_i[ALLOC, row]
+    while entry >= 0:
+        change_units(st, st.spare, gpu_row, st.alloc[NODE, entry], s, -st.alloc[COUNT, entry], st.alloc[MASK, entry])
+        entry = st.alloc[NEXT, entry]
+
+
+@compiled
+def take_spare(st: State, row: Int) -> None:
+    """Take from ``spare`` what a running job holds."""
+    s = st.jobs_i[SHAPE, row]
+    gpu_row = NUM_NODE_ROWS + st.counters[GPUS]
+    entry = st.jobs_i[ALLOC, row]
+    while entry >= 0:
+        change_units(st, st.spare, gpu_row, st.alloc[NODE, entry], s, st.alloc[COUNT, entry], st.alloc[MASK, entry])
+        entry = st.alloc[NEXT, entry]
+
+
+@compiled
+def take_spare_on(st: State, s: Int, node: Int, tasks: Int) -> None:
+    """Take tasks of a shape from ``spare`` on one node, and choose the GPUs there."""
+    gpu_row = NUM_NODE_ROWS + st.counters[GPUS]
+    if st.counters[GPUS] == 0:
+        change_units(st, st.spare, gpu_row, node, s, tasks, 0)
+    elif st.shapes[SHARE, s] == 0:
+        change_units(st, st.spare, gpu_row, node, s, tasks, pick_gpus(st, gpu_row, node, s, tasks))
+    else:
+        for _ in range(tasks):
+            mask = np.int64(1) << pick_shared(st, gpu_row, node, s, False)
+            change_units(st, st.spare, gpu_row, node, s, 1, mask)
+
+
+@compiled
+def copy_free(st: State, s: Int) -> Int:
+    """Let ``spare`` be what is free now, and row FUTURE_SLOTS the slots of a shape; returns their sum."""
+    gpus = st.counters[GPUS]
+    total = np.int64(0)
+    for n in range(st.node_free.shape[1]):
+        st.node_i[FUTURE_SLOTS, n] = st.slots[s, n]
+        total += st.slots[s, n]
+        for r in range(st.node_free.shape[0]):
+            st.spare[r, n] = st.node_free[r, n]
+        for g in range(gpus):
+            st.node_i[NUM_NODE_ROWS + gpus + g, n] = st.node_i[NUM_NODE_ROWS + g, n]
+    return total
+
+
+@compiled
+def recount(st: State, row: Int, s: Int) -> Int:
+    """Count row FUTURE_SLOTS again on the nodes of a running job; returns by how much the sum changed."""
+    change = np.int64(0)
+    gpu_row = NUM_NODE_ROWS + st.counters[GPUS]
+    entry = st.jobs_i[ALLOC, row]
+    while entry >= 0:
+        n = st.alloc[NODE, entry]
+        there = room_on(st, st.spare, gpu_row, s, n)
+        change += there - st.node_i[FUTURE_SLOTS, n]
+        st.node_i[FUTURE_SLOTS, n] = there
+        entry = st.alloc[NEXT, entry]
+    return change
+
+
+@compiled
 def reserve_head(st: State, row: Int, now_s: float, strategy: Int) -> float:
     """Shadow time of a head job that does not fit; ``spare`` (R, N) becomes what is free then without the head's nodes.
 
     Running jobs are released in the order of their expected ends (a past one counts as now) until the head fits;
-    all jobs that end at the shadow time are released with it. Mu'alem & Feitelson, IEEE TPDS 12(6), 2001.
+    all jobs that end at the shadow time are released with it. Mu'alem & Feitelson, IEEE TPDS 12(6), 2001. While nodes
+    are down it may not fit even then: the shadow time is inf, and nothing is held for it.
     """
     s = st.jobs_i[SHAPE, row]
     future = st.node_i[FUTURE_SLOTS]
-    total = np.int64(0)
-    for n in range(st.node_free.shape[1]):
-        future[n] = st.slots[s, n]
-        total += st.slots[s, n]
-        for r in range(st.node_free.shape[0]):
-            st.spare[r, n] = st.node_free[r, n]
+    total = copy_free(st, s)
     shadow_s = now_s
     for i in range(st.counters[NUM_RUNNING]):
         end_s = max(st.jobs_f[RUN_END_S, i], now_s)
         if total >= st.jobs_i[TASKS, row] and end_s > shadow_s:
             break
-        other = st.jobs_i[RUN, i]
-        other_shape = st.jobs_i[SHAPE, other]
-        entry = st.jobs_i[ALLOC, other]
-        while entry >= 0:
-            n = st.alloc[NODE, entry]
-            for r in range(st.need.shape[0]):
-                st.spare[r, n] += st.alloc[COUNT, entry] * st.need[r, other_shape]
-            there = slots_on(st.spare, st.need, s, n)
-            total += there - future[n]
-            future[n] = there
-            entry = st.alloc[NEXT, entry]
+        give_spare(st, st.jobs_i[RUN, i])
+        total += recount(st, st.jobs_i[RUN, i], s)
         shadow_s = end_s
+    if total < st.jobs_i[TASKS, row]:
+        return np.inf
     chosen = place(st, strategy, st.jobs_i[TASKS, row], future)
     for i in range(chosen):
-        for r in range(st.need.shape[0]):
-            st.spare[r, st.node_i[CHOSEN, i]] -= st.node_i[CHOSEN_TASKS, i] * st.need[r, s]
+        take_spare_on(st, s, st.node_i[CHOSEN, i], st.node_i[CHOSEN_TASKS, i])
     return shadow_s
 
 
@@ -101,10 +160,11 @@ def reserve_head(st: State, row: Int, now_s: float, strategy: Int) -> float:
 def spare_slots(st: State, s: Int) -> Int:
     """Write into row USABLE how many tasks of ``s`` each node can take now without touching the head's reservation."""
     total = np.int64(0)
+    gpu_row = NUM_NODE_ROWS + st.counters[GPUS]
     for n in range(st.spare.shape[1]):
         here = st.slots[s, n]
         if here > 0:
-            here = min(here, slots_on(st.spare, st.need, s, n))
+            here = min(here, room_on(st, st.spare, gpu_row, s, n))
         st.node_i[USABLE, n] = here
         total += here
     return total
@@ -142,6 +202,24 @@ def backfill_order(st: State, first: Int, last: Int, sjbf: bool) -> Int:
 
 
 @compiled
+def backfill_one(st: State, row: Int, now_s: float, shadow_s: float, mode: Int, strategy: Int) -> bool:
+    """Start a candidate that fits and does not delay the head; returns whether it was started."""
+    s = st.jobs_i[SHAPE, row]
+    tasks = st.jobs_i[TASKS, row]
+    if tasks > st.shapes[FREE_SLOTS, s]:
+        return False
+    end_s = now_s + st.jobs_f[BOUND_S, row]
+    if end_s < shadow_s or (end_s == shadow_s and mode != EASY_NOEXTRA):
+        start_job(st, row, now_s, strategy, 1, st.slots[s])
+    elif mode != EASY_NOEXTRA and fits_spare(st, s, tasks):
+        start_job(st, row, now_s, strategy, 1, st.node_i[USABLE])
+        take_spare(st, row)
+    else:
+        return False
+    return True
+
+
+@compiled
 def pass_easy(st: State, mode: Int, now_s: float, strategy: Int, depth: Int) -> None:
     """EASY: heads first, then later jobs that end by the shadow time or use only what the head leaves spare.
 
@@ -166,24 +244,9 @@ def pass_easy(st: State, mode: Int, now_s: float, strategy: Int, depth: Int) -> 
     num_started = 0
     for i in range(num_candidates):
         row = st.jobs_i[QUEUE, st.jobs_i[PICK, i]]
-        s = st.jobs_i[SHAPE, row]
-        tasks = st.jobs_i[TASKS, row]
-        if tasks > st.shapes[FREE_SLOTS, s]:
-            continue
-        end_s = now_s + st.jobs_f[EXPECTED_S, row]
-        if end_s < shadow_s or (end_s == shadow_s and mode != EASY_NOEXTRA):
-            start_job(st, row, now_s, strategy, 1, st.slots[s])
-        elif mode != EASY_NOEXTRA and fits_spare(st, s, tasks):
-            start_job(st, row, now_s, strategy, 1, st.node_i[USABLE])
-            entry = st.jobs_i[ALLOC, row]
-            while entry >= 0:
-                for r in range(st.need.shape[0]):
-                    st.spare[r, st.alloc[NODE, entry]] -= st.alloc[COUNT, entry] * st.need[r, s]
-                entry = st.alloc[NEXT, entry]
-        else:
-            continue
-        st.jobs_i[PICK, num_started] = st.jobs_i[PICK, i]
-        num_started += 1
+        if backfill_one(st, row, now_s, shadow_s, mode, strategy):
+            st.jobs_i[PICK, num_started] = st.jobs_i[PICK, i]
+            num_started += 1
     remove_started(st, num_started)
 
 

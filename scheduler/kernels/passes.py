@@ -8,22 +8,60 @@ import numpy as np
 from shunter.scheduler.jit import compiled
 from shunter.scheduler.kernels.conservative import pass_conservative, profile_change, profile_trim
 from shunter.scheduler.kernels.easy import pass_easy, start_heads
+from shunter.scheduler.kernels.lanes import pass_lanes
 from shunter.scheduler.kernels.lists import queue_insert
-from shunter.scheduler.kernels.slots import activate_shape
+from shunter.scheduler.kernels.scored import note_change
+from shunter.scheduler.kernels.slots import activate_shape, refresh_node
 from shunter.scheduler.kernels.starting import release_job
 from shunter.scheduler.layout import (
     CONSERVATIVE,
     END_S,
+    ENTERED_S,
     NO_BACKFILL,
+    NUM_NODE_ROWS,
     NUM_OUT,
+    OPEN,
     RELEASED,
     RESERVED_S,
     SHAPE,
     TASKS,
+    WAIT_QUEUE,
     WAITING,
+    WHOLE_ROW,
+    WHY,
     State,
 )
 from shunter.scheduler.types import FloatArray, Int, IntArray
+
+
+@compiled
+def enqueue(st: State, row: Int, now_s: float) -> None:
+    """Let a job wait."""
+    s = st.jobs_i[SHAPE, row]
+    st.shapes[WAITING, s] += 1
+    activate_shape(st, s)
+    st.jobs_f[RESERVED_S, row] = np.nan
+    st.jobs_f[ENTERED_S, row] = now_s
+    st.jobs_i[WHY, row] = WAIT_QUEUE
+    queue_insert(st, row)
+
+
+@compiled
+def set_open(st: State, node: Int, is_open: Int) -> None:
+    """Let a node take new work, or none."""
+    st.node_i[OPEN, node] = is_open
+    refresh_node(st, node)
+
+
+@compiled
+def set_gpu(st: State, node: Int, gpu: Int, works: bool) -> None:
+    """Take a GPU that nobody uses out of service, or put it back."""
+    sign = 1 if works else -1
+    st.node_i[NUM_NODE_ROWS + gpu, node] = 1000 if works else 0
+    for r in range(st.counters[WHOLE_ROW], st.node_free.shape[0]):  # whole GPUs, and all that shares them
+        st.node_free[r, node] += sign * 1000
+    note_change(st, node)
+    refresh_node(st, node)
 
 
 @compiled
@@ -40,24 +78,38 @@ def absorb(
     for row in range(arrived_lo, arrived_hi):
         if st.jobs_i[TASKS, row] <= 0:  # rejected on submission: never enters the queue
             continue
-        s = st.jobs_i[SHAPE, row]
-        st.shapes[WAITING, s] += 1
-        activate_shape(st, s)
-        st.jobs_f[RESERVED_S, row] = np.nan
-        queue_insert(st, row)
+        enqueue(st, row, now_s)
+
+
+# Three passes instead of one that asks which: Numba would compile the code of all into every caller of any.
 
 
 @compiled
 def run_pass(st: State, now_s: float, mode: Int, strategy: Int, depth: Int) -> float:
-    """One scheduling pass in place; started jobs stand in OUT[:NUM_OUT]. Returns when the next pass is due, or inf."""
+    """A pass without backfilling or with EASY; started jobs stand in OUT[:NUM_OUT]. No pass is due by itself: inf."""
     st.counters[NUM_OUT] = 0
-    next_s = np.inf
     if mode == NO_BACKFILL:
         start_heads(st, now_s, strategy)
-    elif mode == CONSERVATIVE:
-        next_s = pass_conservative(st, now_s, strategy, depth)
     else:
         pass_easy(st, mode, now_s, strategy, depth)
+    st.counters[RELEASED] = 0
+    return np.inf
+
+
+@compiled
+def run_conservative(st: State, now_s: float, _mode: Int, strategy: Int, depth: Int) -> float:
+    """As ``run_pass``, with conservative backfilling; returns when the next promise is due, or inf."""
+    st.counters[NUM_OUT] = 0
+    next_s = pass_conservative(st, now_s, strategy, depth)
+    st.counters[RELEASED] = 0
+    return next_s
+
+
+@compiled
+def run_lanes(st: State, now_s: float, mode: Int, strategy: Int, depth: Int) -> float:
+    """As ``run_pass``, where the queue is looked at through lists; returns when waiting for locality ends, or inf."""
+    st.counters[NUM_OUT] = 0
+    next_s = pass_lanes(st, now_s, mode, strategy, depth)
     st.counters[RELEASED] = 0
     return next_s
 
@@ -84,11 +136,32 @@ def advance(
     spare: IntArray,
     profile_s: FloatArray,
     profile_free: IntArray,
+    groups: IntArray,
+    rates: FloatArray,
+    points: FloatArray,
+    typical: IntArray,
 ) -> float:
-    """``absorb`` and ``run_pass`` in one call, for orderings whose score does not change while a job waits.
+    """``absorb`` and ``run_pass`` in one call, the most frequent way.
 
     Takes the arrays of a ``State`` one by one: handing over the tuple itself costs Python three times as much.
     """
-    st = State(jobs_i, jobs_f, counters, node_free, need, slots, shapes, alloc, node_i, spare, profile_s, profile_free)
+    st = State(
+        jobs_i,
+        jobs_f,
+        counters,
+        node_free,
+        need,
+        slots,
+        shapes,
+        alloc,
+        node_i,
+        spare,
+        profile_s,
+        profile_free,
+        groups,
+        rates,
+        points,
+        typical,
+    )
     absorb(st, now_s, finished, num_finished, arrived_lo, arrived_hi, mode)
     return run_pass(st, now_s, mode, strategy, depth)

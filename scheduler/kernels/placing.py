@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from shunter.scheduler.jit import allocating, compiled
+from shunter.scheduler.jit import compiled
 from shunter.scheduler.layout import (
     ANY_SLOTS,
     BEST_FIT,
     CHOSEN,
     CHOSEN_TASKS,
+    DOMAIN_SUM,
     FIRST_FIT,
-    ORDER,
+    NEAR,
+    SWITCH,
+    TOPOLOGY,
     WORST_FIT,
     State,
 )
@@ -31,7 +34,7 @@ def place(st: State, strategy: Int, tasks: Int, usable: IntArray) -> Int:
         st.node_i[CHOSEN_TASKS, 0] = tasks
         return 1
     if strategy == FIRST_FIT:
-        return fill_in_order(st, tasks, usable, False)
+        return fill_in_order(st, tasks, usable)
     if strategy == WORST_FIT:
         return fill_level(st, tasks, usable)
     tightest = tightest_node(tasks, usable)
@@ -40,8 +43,9 @@ def place(st: State, strategy: Int, tasks: Int, usable: IntArray) -> Int:
         st.node_i[CHOSEN_TASKS, 0] = tasks
         return 1
     if strategy == BEST_FIT:
-        order_nodes(st, usable, False)
-        return fill_in_order(st, tasks, usable, True)
+        return fill_fullest(st, tasks, usable)
+    if strategy == TOPOLOGY:
+        return fill_nearest(st, tasks, usable)
     return fill_packed(st, tasks, usable)
 
 
@@ -59,21 +63,11 @@ def tightest_node(tasks: Int, usable: IntArray) -> Int:
     return best
 
 
-@allocating
-def order_nodes(st: State, usable: IntArray, descending: bool) -> None:
-    """Write the nodes by usable slots, ties by number, into row ORDER."""
-    key = -usable if descending else usable
-    order = np.argsort(key, kind="mergesort")
-    for i in range(len(order)):
-        st.node_i[ORDER, i] = order[i]
-
-
 @compiled
-def fill_in_order(st: State, tasks: Int, usable: IntArray, use_order: bool) -> Int:
-    """Fill nodes one after the other, by number or in row ORDER."""
+def fill_in_order(st: State, tasks: Int, usable: IntArray) -> Int:
+    """Fill nodes one after the other, by number."""
     chosen = 0
-    for i in range(len(usable)):
-        n = st.node_i[ORDER, i] if use_order else i
+    for n in range(len(usable)):
         if usable[n] > 0:
             here = min(tasks, usable[n])
             st.node_i[CHOSEN, chosen] = n
@@ -86,24 +80,74 @@ def fill_in_order(st: State, tasks: Int, usable: IntArray, use_order: bool) -> I
 
 
 @compiled
+def next_level(usable: IntArray, level: Int, ascending: bool) -> Int:
+    """The least number of usable slots above ``level``, or the largest below it; −1 when no node has any such.
+
+    Nodes have few different numbers of slots: going through the levels is a scan for each of those that a gang needs,
+    where sorting the nodes was a hundred times as long.
+    """
+    best = np.int64(-1)
+    for n in range(len(usable)):
+        here = usable[n]
+        if ascending:
+            if here > level and (best < 0 or here < best):
+                best = here
+        elif here < level:
+            best = max(best, here)
+    return best
+
+
+@compiled
+def fill_fullest(st: State, tasks: Int, usable: IntArray) -> Int:
+    """Fill the nodes with the fewest usable slots first, ties to the lowest node."""
+    chosen = 0
+    level = next_level(usable, np.int64(0), True)
+    while tasks > 0:
+        for n in range(len(usable)):
+            if usable[n] == level:
+                here = min(tasks, level)
+                st.node_i[CHOSEN, chosen] = n
+                st.node_i[CHOSEN_TASKS, chosen] = here
+                chosen += 1
+                tasks -= here
+                if tasks == 0:
+                    return chosen
+        level = next_level(usable, level, True)
+    return chosen
+
+
+@compiled
+def tightest_rest(tasks: Int, usable: IntArray, level: Int, first: Int) -> Int:
+    """As ``tightest_node``, among nodes below ``level`` slots and, from node ``first`` on, those of just so many."""
+    best = -1
+    best_slots = level + 1
+    for n in range(len(usable)):
+        if tasks <= usable[n] < best_slots and (usable[n] < level or n >= first):
+            best = n
+            best_slots = usable[n]
+            if best_slots == tasks:
+                break
+    return best
+
+
+@compiled
 def fill_packed(st: State, tasks: Int, usable: IntArray) -> Int:
     """Fewest nodes: the emptiest first, and the remainder on the tightest node that holds it."""
-    order_nodes(st, usable, True)
     chosen = 0
-    i = 0
-    while tasks > usable[st.node_i[ORDER, i]]:
-        n = st.node_i[ORDER, i]
-        st.node_i[CHOSEN, chosen] = n
-        st.node_i[CHOSEN_TASKS, chosen] = usable[n]
-        tasks -= usable[n]
-        chosen += 1
-        i += 1
-    best = st.node_i[ORDER, i]
-    while i < len(usable) and usable[st.node_i[ORDER, i]] >= tasks:
-        n = st.node_i[ORDER, i]
-        if usable[n] < usable[best]:
-            best = n
-        i += 1
+    best: Int = np.int64(-1)
+    level: Int = np.int64(ANY_SLOTS + 1)
+    while best < 0:
+        level = next_level(usable, level, False)
+        n = np.int64(0)
+        while n < len(usable) and tasks > level:
+            if usable[n] == level:
+                st.node_i[CHOSEN, chosen] = n
+                st.node_i[CHOSEN_TASKS, chosen] = level
+                tasks -= level
+                chosen += 1
+            n += 1
+        if tasks <= level:
+            best = tightest_rest(tasks, usable, level, n)
     st.node_i[CHOSEN, chosen] = best
     st.node_i[CHOSEN_TASKS, chosen] = tasks
     return chosen + 1
@@ -145,3 +189,52 @@ def fill_level(st: State, tasks: Int, usable: IntArray) -> Int:
             st.node_i[CHOSEN_TASKS, chosen] = here
             chosen += 1
     return chosen
+
+
+# --- near to one another ---------------------------------------------------------------------------------------------
+
+
+@compiled
+def sum_domains(st: State, row: Int, usable: IntArray) -> Int:
+    """Sum ``usable`` over the domains (switches, racks or zones) of node row ``row``; returns their number."""
+    count = np.int64(0)
+    for n in range(len(usable)):
+        st.node_i[DOMAIN_SUM, n] = 0
+        count = max(count, st.node_i[row, n] + 1)
+    for n in range(len(usable)):
+        st.node_i[DOMAIN_SUM, st.node_i[row, n]] += usable[n]
+    return count
+
+
+@compiled
+def nearest_tier(st: State, tasks: Int, usable: IntArray) -> Int:
+    """The nearest that a gang can be now: 0 one node, 1 one switch, 2 one rack, 3 one zone, 4 farther apart."""
+    if tightest_node(tasks, usable) >= 0:
+        return 0
+    for tier in range(1, 4):
+        count = sum_domains(st, SWITCH + tier - 1, usable)
+        for domain in range(count):
+            if st.node_i[DOMAIN_SUM, domain] >= tasks:
+                return tier
+    return 4
+
+
+@compiled
+def fill_nearest(st: State, tasks: Int, usable: IntArray) -> Int:
+    """Within the nearest tier that holds the gang, and there in the tightest domain: as ``fill_packed``.
+
+    A node is taken before a switch, a switch before a rack, a rack before a zone. Jeon et al., USENIX ATC 2019.
+    """
+    for tier in range(1, 4):
+        best = -1
+        count = sum_domains(st, SWITCH + tier - 1, usable)
+        for domain in range(count):
+            here = st.node_i[DOMAIN_SUM, domain]
+            if here >= tasks and (best < 0 or here < st.node_i[DOMAIN_SUM, best]):
+                best = domain
+        if best >= 0:
+            for n in range(len(usable)):
+                inside = st.node_i[SWITCH + tier - 1, n] == best
+                st.node_i[NEAR, n] = usable[n] if inside else 0
+            return fill_packed(st, tasks, st.node_i[NEAR])
+    return fill_packed(st, tasks, usable)

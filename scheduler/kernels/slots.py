@@ -1,6 +1,7 @@
 """How many tasks of each shape fit on each node, kept up to date while jobs start and end.
 
-Invariant: ``slots[s, n]`` equals ``min_r node_free[r, n] // need[r, s]`` for every active shape.
+Invariant: ``slots[s, n]`` equals ``room_on`` the node's free units for every active shape. Where GPUs are told apart,
+the row WHOLE_ROW of ``node_free`` counts only GPUs that nobody uses, and shared GPUs are counted one by one.
 """
 
 # mypy: disable-error-code="no-any-return"
@@ -14,9 +15,19 @@ from shunter.scheduler.layout import (
     ACTIVE_POS,
     ANY_SLOTS,
     FREE_SLOTS,
+    GPUS,
     KEEP_ACTIVE_SHAPES,
+    NODE_CLASS,
     NUM_ACTIVE,
+    NUM_GPUS,
+    NUM_NODE_ROWS,
+    NUM_SHAPE_ROWS,
+    OPEN,
+    RESTRICTED,
+    SHARE,
     WAITING,
+    WHOLE,
+    WHOLE_ROW,
     State,
 )
 from shunter.scheduler.types import Int, IntArray
@@ -34,13 +45,38 @@ def slots_on(free: IntArray, need: IntArray, shape: Int, node: Int) -> Int:
 
 
 @compiled
+def restricted_room(st: State, free: IntArray, gpu_row: Int, shape: Int, node: Int) -> Int:
+    """As ``room_on``, where nodes are of several classes or closed, or GPUs are told apart."""
+    if st.node_i[OPEN, node] == 0 or st.shapes[NUM_SHAPE_ROWS + st.node_i[NODE_CLASS, node], shape] == 0:
+        return np.int64(0)
+    best = slots_on(free, st.need, shape, node)
+    share = st.shapes[SHARE, shape]
+    if best > 0 and share > 0:
+        shared = np.int64(0)
+        for g in range(st.node_i[NUM_GPUS, node]):
+            shared += st.node_i[gpu_row + g, node] // share
+        best = min(best, shared)
+    return best
+
+
+@inlined
+def room_on(st: State, free: IntArray, gpu_row: Int, shape: Int, node: Int) -> Int:
+    """Tasks of ``shape`` that may run on ``node`` with what ``free`` (R, N) and the GPU rows from ``gpu_row`` have."""
+    if st.counters[RESTRICTED] == 0:
+        room = slots_on(free, st.need, shape, node)
+    else:
+        room = restricted_room(st, free, gpu_row, shape, node)
+    return room
+
+
+@compiled
 def activate_shape(st: State, s: Int) -> None:
     """Begin to keep the free slots of shape ``s`` up to date; nothing to do when it is active."""
     if st.shapes[ACTIVE_POS, s] >= 0:
         return
     total = np.int64(0)
     for n in range(st.node_free.shape[1]):
-        st.slots[s, n] = slots_on(st.node_free, st.need, s, n)
+        st.slots[s, n] = room_on(st, st.node_free, NUM_NODE_ROWS, s, n)
         total += st.slots[s, n]
     st.shapes[FREE_SLOTS, s] = total
     st.shapes[ACTIVE_POS, s] = st.counters[NUM_ACTIVE]
@@ -62,12 +98,61 @@ def forget_waiting(st: State, s: Int) -> None:
 
 
 @compiled
-def change_node(st: State, node: Int, shape: Int, tasks: Int) -> None:
-    """Take (``tasks`` > 0) or give back (< 0) tasks of ``shape`` on one node and refresh the slots of active shapes."""
-    for r in range(st.need.shape[0]):
-        st.node_free[r, node] -= tasks * st.need[r, shape]
+def refresh_node(st: State, node: Int) -> None:
+    """Count the slots of active shapes on one node again."""
     for a in range(st.counters[NUM_ACTIVE]):
         s = st.shapes[ACTIVE, a]
-        now = slots_on(st.node_free, st.need, s, node)
+        now = room_on(st, st.node_free, NUM_NODE_ROWS, s, node)
         st.shapes[FREE_SLOTS, s] += now - st.slots[s, node]
         st.slots[s, node] = now
+
+
+@compiled
+def change_units(st: State, free: IntArray, gpu_row: Int, node: Int, shape: Int, tasks: Int, mask: Int) -> None:
+    """Take (``tasks`` > 0) or give back (< 0) tasks of ``shape`` on one node, on the GPUs of ``mask``."""
+    for r in range(st.need.shape[0]):
+        free[r, node] -= tasks * st.need[r, shape]
+    if mask == 0:
+        return
+    share = st.shapes[SHARE, shape]
+    for g in range(st.counters[GPUS]):
+        if (mask >> g) & 1 == 0:
+            continue
+        before = st.node_i[gpu_row + g, node]
+        if share == 0:
+            st.node_i[gpu_row + g, node] = 0 if tasks > 0 else 1000
+        else:
+            after = before - tasks * share
+            st.node_i[gpu_row + g, node] = after
+            if before == 1000 and after < 1000:
+                free[st.counters[WHOLE_ROW], node] -= 1000
+            elif before < 1000 and after == 1000:
+                free[st.counters[WHOLE_ROW], node] += 1000
+
+
+@compiled
+def pick_gpus(st: State, gpu_row: Int, node: Int, shape: Int, tasks: Int) -> Int:
+    """Bits of the GPUs for ``tasks`` that take whole ones: the lowest that nobody uses."""
+    wanted = tasks * st.shapes[WHOLE, shape]
+    mask = np.int64(0)
+    for g in range(st.node_i[NUM_GPUS, node]):
+        if wanted == 0:
+            break
+        if st.node_i[gpu_row + g, node] == 1000:
+            mask |= np.int64(1) << g
+            wanted -= 1
+    return mask
+
+
+@compiled
+def pick_shared(st: State, gpu_row: Int, node: Int, shape: Int, roomiest: bool) -> Int:
+    """The GPU for one task that shares: the fullest on which it fits, or the roomiest; ties to the lowest."""
+    share = st.shapes[SHARE, shape]
+    best = -1
+    best_free = np.int64(-1 if roomiest else ANY_SLOTS)
+    for g in range(st.node_i[NUM_GPUS, node]):
+        here = st.node_i[gpu_row + g, node]
+        if here >= share and ((roomiest and here > best_free) or (not roomiest and here < best_free)):
+            best = g
+            best_free = here
+    return best

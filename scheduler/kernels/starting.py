@@ -8,7 +8,8 @@ import numpy as np
 from shunter.scheduler.jit import compiled
 from shunter.scheduler.kernels.lists import running_insert, running_remove
 from shunter.scheduler.kernels.placing import place
-from shunter.scheduler.kernels.slots import change_node, forget_waiting
+from shunter.scheduler.kernels.scored import best_scored, note_change, note_kind, scored_gpus
+from shunter.scheduler.kernels.slots import change_units, forget_waiting, pick_gpus, pick_shared, refresh_node
 from shunter.scheduler.layout import (
     ALLOC,
     ALLOC_FREE,
@@ -16,42 +17,145 @@ from shunter.scheduler.layout import (
     CHOSEN,
     CHOSEN_TASKS,
     COUNT,
+    DONE_S,
+    DRAWN,
     EXPECTED_S,
+    GPUS,
+    GROUP,
+    MASK,
+    MODEL,
     NEXT,
     NODE,
+    NODE_CLASS,
+    NUM_CLASSES,
+    NUM_NODE_ROWS,
     NUM_OUT,
+    NUM_STOPPING,
     OUT,
+    OVERHEAD_S,
+    POWER_USED_W,
+    POWER_W,
+    RACK,
+    RATE,
+    RATED,
     RELEASED,
+    SCORED,
     SHAPE,
+    SHARE,
+    SINCE_S,
+    SIZE,
     START_S,
+    STOPPING,
+    SWITCH,
     TASKS,
+    USED,
+    WORST_FIT,
+    ZONE,
     State,
 )
 from shunter.scheduler.types import Int, IntArray
 
 
 @compiled
-def start_job(st: State, row: Int, now_s: float, strategy: Int, backfilled: Int, usable: IntArray) -> None:
-    """Place a job that fits and run it; ``usable`` are the slots it may take. The caller takes it off the queue."""
+def add_entry(st: State, row: Int, node: Int, tasks: Int, mask: Int) -> None:
+    """Note that a job holds ``tasks`` on a node, and take the units."""
+    entry = st.counters[ALLOC_FREE]
+    st.counters[ALLOC_FREE] = st.alloc[NEXT, entry]
+    st.alloc[NODE, entry] = node
+    st.alloc[COUNT, entry] = tasks
+    st.alloc[MASK, entry] = mask
+    st.alloc[NEXT, entry] = st.jobs_i[ALLOC, row]
+    st.jobs_i[ALLOC, row] = entry
+    change_units(st, st.node_free, NUM_NODE_ROWS, node, st.jobs_i[SHAPE, row], tasks, mask)
+    if st.counters[SCORED] > 0:
+        note_change(st, node)
+        note_kind(st, st.jobs_i[SHAPE, row], node, tasks)
+
+
+@compiled
+def hold(st: State, row: Int, node: Int, tasks: Int, roomiest: bool) -> None:
+    """Let a job hold ``tasks`` on a node, and choose the GPUs there."""
     s = st.jobs_i[SHAPE, row]
-    chosen = place(st, strategy, st.jobs_i[TASKS, row], usable)
-    first = np.int64(-1)
-    for i in range(chosen):
-        entry = st.counters[ALLOC_FREE]
-        st.counters[ALLOC_FREE] = st.alloc[NEXT, entry]
-        st.alloc[NODE, entry] = st.node_i[CHOSEN, i]
-        st.alloc[COUNT, entry] = st.node_i[CHOSEN_TASKS, i]
-        st.alloc[NEXT, entry] = first
-        first = entry
-        change_node(st, st.node_i[CHOSEN, i], s, st.node_i[CHOSEN_TASKS, i])
-    st.jobs_i[ALLOC, row] = first
+    if st.counters[GPUS] == 0:
+        add_entry(st, row, node, tasks, 0)
+    elif st.shapes[SHARE, s] == 0:
+        add_entry(st, row, node, tasks, pick_gpus(st, NUM_NODE_ROWS, node, s, tasks))
+    else:
+        while tasks > 0:
+            g = pick_shared(st, NUM_NODE_ROWS, node, s, roomiest)
+            here = 1 if roomiest else min(tasks, st.node_i[NUM_NODE_ROWS + g, node] // st.shapes[SHARE, s])
+            add_entry(st, row, node, here, np.int64(1) << g)
+            tasks -= here
+    refresh_node(st, node)
+
+
+@compiled
+def rate_of(st: State, row: Int) -> float:
+    """Speed of a placed job relative to the reference: its slowest node's, times that of the tier which it spans."""
+    model = st.jobs_i[MODEL, row]
+    slowest = np.inf
+    tier = 0
+    first = st.alloc[NODE, st.jobs_i[ALLOC, row]]
+    entry = st.jobs_i[ALLOC, row]
+    while entry >= 0:
+        n = st.alloc[NODE, entry]
+        slowest = min(slowest, st.rates[model, st.node_i[NODE_CLASS, n]])
+        if n != first:
+            if st.node_i[SWITCH, n] == st.node_i[SWITCH, first]:
+                here = 1
+            elif st.node_i[RACK, n] == st.node_i[RACK, first]:
+                here = 2
+            else:
+                here = 3 if st.node_i[ZONE, n] == st.node_i[ZONE, first] else 4
+            tier = max(tier, here)
+        entry = st.alloc[NEXT, entry]
+    return slowest * st.rates[model, st.counters[NUM_CLASSES] + tier]
+
+
+@compiled
+def set_running(st: State, row: Int, now_s: float, backfilled: Int) -> None:
+    """Let a job that holds its nodes run: the rest of a start, whatever chose the nodes."""
+    rate = rate_of(st, row) if st.counters[RATED] == 1 else 1.0
+    begins_s = now_s + st.jobs_f[OVERHEAD_S, row]
     st.jobs_f[START_S, row] = now_s
-    running_insert(st, row, now_s + st.jobs_f[EXPECTED_S, row])
+    st.jobs_f[RATE, row] = rate
+    st.jobs_f[SINCE_S, row] = begins_s
+    st.jobs_f[DONE_S, row] = 0.0
+    running_insert(st, row, begins_s + st.jobs_f[EXPECTED_S, row] / rate)
     out = st.counters[NUM_OUT]
     st.jobs_i[OUT, out] = row
     st.jobs_i[BACKFILLED, row] = backfilled
     st.counters[NUM_OUT] = out + 1
-    forget_waiting(st, s)
+    if st.jobs_i[GROUP, row] >= 0:
+        st.groups[USED, st.jobs_i[GROUP, row]] += st.jobs_i[SIZE, row]
+    st.counters[POWER_USED_W] += st.jobs_i[POWER_W, row]
+    forget_waiting(st, st.jobs_i[SHAPE, row])
+
+
+@compiled
+def hold_scored(st: State, row: Int, placement: Int, usable: IntArray) -> None:
+    """Let a job hold nodes that are chosen task by task, by their points."""
+    s = st.jobs_i[SHAPE, row]
+    for _ in range(st.jobs_i[TASKS, row]):
+        node = best_scored(st, s, placement, usable)
+        left = usable[node] - 1
+        add_entry(st, row, node, 1, scored_gpus(st, s, node, placement))
+        refresh_node(st, node)
+        usable[node] = min(left, st.slots[s, node])
+        st.counters[DRAWN] += 1
+
+
+@compiled
+def start_job(st: State, row: Int, now_s: float, strategy: Int, backfilled: Int, usable: IntArray) -> None:
+    """Place a job that fits and run it; ``usable`` are the slots it may take. The caller takes it off the queue."""
+    st.jobs_i[ALLOC, row] = -1
+    if st.counters[SCORED] > 0:
+        hold_scored(st, row, strategy, usable)
+    else:
+        chosen = place(st, strategy, st.jobs_i[TASKS, row], usable)
+        for i in range(chosen):
+            hold(st, row, st.node_i[CHOSEN, i], st.node_i[CHOSEN_TASKS, i], strategy == WORST_FIT)
+    set_running(st, row, now_s, backfilled)
 
 
 @compiled
@@ -60,11 +164,23 @@ def release_job(st: State, row: Int) -> None:
     s = st.jobs_i[SHAPE, row]
     entry = st.jobs_i[ALLOC, row]
     while entry >= 0:
-        change_node(st, st.alloc[NODE, entry], s, -st.alloc[COUNT, entry])
+        change_units(
+            st, st.node_free, NUM_NODE_ROWS, st.alloc[NODE, entry], s, -st.alloc[COUNT, entry], st.alloc[MASK, entry]
+        )
+        if st.counters[SCORED] > 0:
+            note_change(st, st.alloc[NODE, entry])
+            note_kind(st, s, st.alloc[NODE, entry], -st.alloc[COUNT, entry])
+        refresh_node(st, st.alloc[NODE, entry])
         following = st.alloc[NEXT, entry]
         st.alloc[NEXT, entry] = st.counters[ALLOC_FREE]
         st.counters[ALLOC_FREE] = entry
         entry = following
     st.jobs_i[ALLOC, row] = -1
+    if st.jobs_i[GROUP, row] >= 0:
+        st.groups[USED, st.jobs_i[GROUP, row]] -= st.jobs_i[SIZE, row]
+    st.counters[POWER_USED_W] -= st.jobs_i[POWER_W, row]
+    if st.jobs_i[STOPPING, row] == 1:
+        st.jobs_i[STOPPING, row] = 0
+        st.counters[NUM_STOPPING] -= 1
     running_remove(st, row)
     st.counters[RELEASED] = 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from shunter.scheduler.policies import formulas
+from shunter.scheduler import rounds
+from shunter.scheduler.policies import by_rounds, formulas
+from shunter.scheduler.policies.drf import drf
 from shunter.scheduler.policies.fairshare import fairshare
 from shunter.scheduler.policies.multifactor import PARAMETERS, multifactor
 from shunter.scheduler.policies.registry import ChosenOrdering, Ordering, Score, choose_ordering
@@ -32,11 +34,40 @@ ORDERINGS: dict[str, Ordering] = dict(
         _entry("f4", formulas.f4, uses_request=True),
         _entry("wfp3", formulas.wfp3, static=False, uses_request=True),
         _entry("unicep", formulas.unicep, static=False, uses_request=True),
-        _entry("srtf", formulas.srtf, static=False, uses_request=True),
-        _entry("las", formulas.las, static=False),
+        _entry("srtf", formulas.srtf, uses_request=True),
+        _entry("las", formulas.las),
+        _entry(
+            "tiresias",
+            formulas.tiresias,
+            rank=formulas.tiresias_level,
+            rank_holds_s=formulas.tiresias_holds_s,
+            parameters=formulas.THRESHOLDS,
+        ),
+        _entry("edf", formulas.edf),
+        _entry("slack", formulas.slack, uses_request=True),
         _entry("priority", formulas.priority),
         _entry("fairshare", fairshare, static=False, needs_usage=True),
         _entry("multifactor", multifactor, static=False, needs_usage=True, parameters=PARAMETERS),
+        _entry("drf", drf, static=False, needs_shares=True),
+        _entry(
+            "het-las", by_rounds.het_las, static=False, parameters=by_rounds.GAVEL_ROUND, rounds=rounds.het_las_round
+        ),
+        _entry(
+            "het-makespan",
+            by_rounds.het_makespan,
+            static=False,
+            uses_request=True,
+            parameters=by_rounds.GAVEL_ROUND,
+            rounds=rounds.het_makespan_round,
+        ),
+        _entry(
+            "elastic",
+            by_rounds.elastic,
+            static=False,
+            parameters=by_rounds.SIA_ROUND,
+            rounds=rounds.elastic_round,
+            is_elastic=True,
+        ),
     )
 )
 """Every ordering, in the order in which tables list them."""

@@ -79,9 +79,8 @@ def unicep(view: QueueView, _: Parameters) -> FloatArray:
 
 
 def srtf(view: QueueView, _: Parameters) -> FloatArray:
-    """Shortest expected remaining time first: the expected run time less what was attained. Schrage, OR 16(3), 1968."""
-    attained_s = view.jobs.attained_s / np.maximum(view.jobs.processors, 1.0)
-    return np.maximum(view.jobs.expected_s - attained_s, 0.0)
+    """Shortest expected remaining time first. Schrage, Operations Research 16(3), 1968."""
+    return view.jobs.expected_s
 
 
 def las(view: QueueView, _: Parameters) -> FloatArray:
@@ -92,3 +91,40 @@ def las(view: QueueView, _: Parameters) -> FloatArray:
 def priority(view: QueueView, _: Parameters) -> FloatArray:
     """Highest priority first, first come first served inside a class."""
     return -view.jobs.priority
+
+
+def edf(view: QueueView, _: Parameters) -> FloatArray:
+    """Earliest deadline first; jobs without one come last. Liu & Layland, Journal of the ACM 20(1), 1973."""
+    return view.jobs.deadline_s
+
+
+def slack(view: QueueView, _: Parameters) -> FloatArray:
+    """Least slack first: deadline less expected remaining time. Mok, Fundamental Design Problems, MIT, 1983."""
+    return view.jobs.deadline_s - view.jobs.expected_s
+
+
+THRESHOLDS = {"first": 3250.0, "second": 7200.0, "third": 18000.0}
+"""GPU-seconds after which a job moves to the next queue: those of the authors' simulator."""
+
+LEVEL_S = 1e12
+"""Longer than any submit time, so that the level decides first."""
+
+
+def tiresias_level(view: QueueView, parameters: Parameters) -> FloatArray:
+    """Queue of each job: how many of the thresholds its attained service has passed."""
+    limits = np.sort(np.asarray(list(parameters.values())))
+    return np.searchsorted(limits, view.jobs.attained_s, side="right").astype(np.float64)
+
+
+def tiresias_holds_s(view: QueueView, parameters: Parameters) -> FloatArray:
+    """Seconds until each job, if it runs on, moves to the next queue; inf in the last one."""
+    limits = np.append(np.sort(np.asarray(list(parameters.values()))), np.inf)
+    left = limits[tiresias_level(view, parameters).astype(np.int64)] - view.jobs.attained_s
+    holds_s = np.full(len(left), np.inf)
+    np.divide(left, view.jobs.processors, out=holds_s, where=view.jobs.processors > 0)
+    return holds_s
+
+
+def tiresias(view: QueueView, parameters: Parameters) -> FloatArray:
+    """Discretised two-dimensional LAS: least attained GPU time first, in steps. Gu et al., Tiresias, NSDI 2019."""
+    return tiresias_level(view, parameters) * LEVEL_S + view.jobs.submit_s

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shunter.scheduler.errors import UsageError, nearest
+from shunter.scheduler.rounds import Round
 from shunter.scheduler.snapshot import QueueView
 from shunter.scheduler.types import FloatArray
 
@@ -30,8 +31,14 @@ class Ordering:
         static: The score never changes while a job waits, so the queue can be kept sorted.
         parameters: Names and defaults of what may be set with ``NAME:key=value,…``.
         needs_usage: Reads the decayed usage of users.
+        needs_shares: Reads the dominant shares of groups.
         needs_oracle: Is told the actual run times: a bound, no policy for a live cluster.
         uses_request: Reads the user's limit, so a log without limits makes it one with perfect knowledge.
+        rank_holds_s: For how many seconds a running job keeps its rank; None: the next event is soon enough to look.
+        rank: What decides whether a waiting job may stop a running one (``--preempt policy``): the score unless said.
+        rounds: Decides every ``round`` seconds (a parameter) which jobs run where; the score then only orders those
+            that its shares do not tell apart, and what fills idle nodes between two rounds.
+        is_elastic: The rounds also decide on how many GPUs an elastic job runs.
     """
 
     name: str
@@ -41,8 +48,13 @@ class Ordering:
     static: bool = True
     parameters: Mapping[str, float] = field(default_factory=dict)
     needs_usage: bool = False
+    needs_shares: bool = False
     needs_oracle: bool = False
     uses_request: bool = False
+    rank: Score | None = None
+    rank_holds_s: Score | None = None
+    rounds: Round | None = None
+    is_elastic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,11 @@ class ChosenOrdering:
     def score(self, view: QueueView) -> FloatArray:
         """(Q,) scores, lower first."""
         return np.asarray(self.ordering.score(view, self.parameters), dtype=np.float64)
+
+    def rank(self, view: QueueView) -> FloatArray:
+        """(Q,) ranks, lower first: a waiting job may stop a running one with a larger rank."""
+        rank = self.ordering.rank or self.ordering.score
+        return np.asarray(rank(view, self.parameters), dtype=np.float64)
 
     @property
     def label(self) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from shunter import __version__
+from shunter.cli.cluster import app as cluster_app
 from shunter.cli.compare import compare_command
 from shunter.cli.demo import demo_command
 from shunter.cli.simulate import simulate_command
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.command("simulate")(simulate_command)
 app.command("compare")(compare_command)
 app.command("demo")(demo_command)
+app.add_typer(cluster_app, name="cluster")
 app.add_typer(traces_app, name="traces")
 
 

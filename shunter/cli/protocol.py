@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from shunter import __version__
 
+PLACEMENT_OF = {"rlscheduler": "first-fit", "helios": "consolidate"}
+"""Where a protocol places jobs; those of fgd-openb are its policies."""
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -23,9 +26,9 @@ def run_under_protocol(name: str, source: Path, request: Request, *, cluster: st
         UsageError: Unknown protocol or policy, or an option that the protocol has no meaning for.
     """
     from shunter.cli.console import output, print_json
-    from shunter.cli.runs import check_writable, save_all
+    from shunter.cli.runs import check_writable
     from shunter.scheduler.errors import UsageError
-    from shunter.sim.compat import find_protocol, load_source, run_protocol
+    from shunter.sim.compat import find_protocol, load_nodes, load_source, run_protocol
 
     find_protocol(name)
     if request.resume or request.depth or request.interval_s or request.clairvoyant or request.ties != "instant":
@@ -35,22 +38,41 @@ def run_under_protocol(name: str, source: Path, request: Request, *, cluster: st
         )
     if request.out is not None:
         check_writable(request.out)
-    spec = None
-    if cluster is not None:
-        from shunter.traces.clusters import load_cluster
-
-        spec = load_cluster(cluster)
+    nodes = None if cluster is None else load_nodes(name, cluster)
     loaded = load_source(name, source)
     runs = [
-        run_protocol(name, loaded, policy=policy, backfill=backfill, window=request.window, cluster=spec)
+        run_protocol(
+            name,
+            loaded,
+            policy=policy,
+            backfill=backfill,
+            window=request.window,
+            cluster=nodes,
+            seed=request.seed,
+        )
         for policy, backfill in request.runs
     ]
     if request.out is not None:
-        save_all([_as_result(run, request.seed) for run in runs], request.out, figures=False, quiet=request.quiet)
+        _save(runs, request.out, request.seed, quiet=request.quiet)
     if as_json:
         print_json(_as_document(runs, request.seed))
     else:
-        output().print(_as_table(runs))
+        output().print(_as_curve_table(runs) if "curves" in runs[0] else _as_table(runs))
+
+
+def _save(runs: Sequence[ProtocolRun], out: Path, seed: int, *, quiet: bool) -> None:
+    """Write runs with times as results with a report, others as curves with a figure."""
+    if "curves" not in runs[0]:
+        from shunter.cli.runs import save_all
+
+        save_all([_as_result(run, seed) for run in runs], out, figures=False, quiet=quiet)
+        return
+    from shunter.cli.console import note
+    from shunter.sim.compat import fgd_report
+
+    fgd_report.save(runs, out, __version__)
+    if not quiet:
+        note(f"wrote {out / 'curves.parquet'} and {out / 'figures' / 'curves.png'}")
 
 
 def _as_document(runs: Sequence[ProtocolRun], seed: int) -> dict[str, Any]:
@@ -63,14 +85,15 @@ def _as_document(runs: Sequence[ProtocolRun], seed: int) -> dict[str, Any]:
             {
                 "policy": run["policy"],
                 "backfill": run["backfill"],
-                "placement": "first-fit" if run["protocol"] == "rlscheduler" else "consolidate",
+                "placement": PLACEMENT_OF.get(run["protocol"], run["policy"]),
                 "window": list(run["window"]) if run["window"] else None,
                 "jobs": run["jobs"].height,
                 "metrics": run["metrics"],
                 "wall_s": run["wall_s"],
-                "events": 2 * run["jobs"].height,
+                "events": (1 if "curves" in run else 2) * run["jobs"].height,
                 "engine": run["protocol"],
             }
+            | ({"curves": run["curves"].to_dict(as_series=False)} if "curves" in run else {})
             for run in runs
         ],
     }
@@ -110,4 +133,31 @@ def _as_table(runs: Sequence[ProtocolRun]) -> Table:
         table.add_column(label, justify="right")
     for name in first["metrics"]:
         table.add_row(name, *(f"{run['metrics'][name]:,.4f}".rstrip("0").rstrip(".") for run in runs))
+    return table
+
+
+def _as_curve_table(runs: Sequence[ProtocolRun]) -> Table:
+    """One row a policy: allocated and fragmented GPUs by the GPU demand that has arrived."""
+    from rich import box
+    from rich.table import Table
+
+    from shunter.sim.compat.results import FGD_POINTS
+
+    first = runs[0]
+    title = f"{first['trace']}, {first['protocol']} protocol, seed {first['seed']}"
+    caption = "Allocated/fragmented GPUs when so much has been asked for, all in % of the cluster's GPUs"
+    table = Table(title=f"{title}\n{first['cluster']}", caption=caption, box=box.SIMPLE_HEAD)
+    table.add_column("policy")
+    for percent in FGD_POINTS:
+        table.add_column(f"at {percent} %", justify="right")
+    table.add_column("dropped", justify="right")
+    for run in runs:
+        metrics = run["metrics"]
+        cells = [
+            f"{metrics[f'allocated_pct_at_{percent}']:.2f}/{metrics[f'fragmented_pct_at_{percent}']:.2f}"
+            if f"allocated_pct_at_{percent}" in metrics
+            else "–"
+            for percent in FGD_POINTS
+        ]
+        table.add_row(run["policy"], *cells, f"{metrics['pods_dropped']:,.0f}")
     return table

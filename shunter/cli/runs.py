@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -15,9 +15,75 @@ from shunter.scheduler.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shunter.sim.engine import Simulation
+    from shunter.scheduler.energy import Intensity
+    from shunter.sim.engine import Options, Simulation
+    from shunter.sim.failures import Outages
     from shunter.sim.result import Result
     from shunter.traces.tables import ClusterSpec, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Rules of GPU clusters: preemption, failures, locality; see ``simulate``'s options of the same names."""
+
+    preempt: tuple[str, ...] = ()
+    min_run_s: float = 0.0
+    grace_s: float = 0.0
+    checkpoint_s: float | None = None
+    restart_s: float = 0.0
+    failures: str | None = None
+    max_retries: int = 6
+    locality_s: float = 0.0
+    interference: bool = False
+    carbon: Path | None = None
+    details: bool | None = None
+
+    def resolve(self, trace: Trace, cluster: ClusterSpec, seed: int) -> dict[str, Any]:
+        """Arguments of ``simulate``.
+
+        Raises:
+            ShunterError: A rule that is out of range, a log of outages or a carbon series that cannot be read.
+        """
+        from shunter.scheduler.preemption import Preemption
+        from shunter.sim.workload import Defaults
+
+        return {
+            "preemption": Preemption(self.preempt, self.min_run_s, self.grace_s),
+            "defaults": Defaults(self.checkpoint_s, self.restart_s),
+            "outages": self.outages(trace, cluster, seed),
+            "max_retries": self.max_retries,
+            "locality_s": self.locality_s,
+            "interference": self.interference,
+            "carbon": self.intensities(trace, cluster),
+            "details": self.details,
+        }
+
+    def outages(self, trace: Trace, cluster: ClusterSpec, seed: int) -> Outages | None:
+        """The failures asked for; None without any."""
+        if self.failures is None:
+            return None
+        from shunter.cli.console import note
+        from shunter.sim.failure_logs import read_outages
+        from shunter.sim.failures import draw_outages, horizon_s
+
+        if self.failures == "drawn":
+            outages = draw_outages(cluster, until_s=horizon_s(trace, cluster), seed=seed)
+            if not len(outages):
+                note(f"cluster {cluster.name!r} states no failure rates (mtbf_h): nothing will fail")
+            return outages
+        outages = read_outages(Path(self.failures), cluster)
+        for text in outages.notes:
+            note(text)
+        return outages
+
+    def intensities(self, trace: Trace, cluster: ClusterSpec) -> dict[str, Intensity] | None:
+        """The carbon series asked for, by region; None without one."""
+        if self.carbon is None:
+            return None
+        from shunter.traces.carbon import read_carbon
+
+        series = read_carbon(self.carbon, trace.start_unix_s)
+        return {group.region: series for group in cluster.groups}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +102,43 @@ class Request:
     out: Path | None
     resume: bool
     quiet: bool
+    rules: Rules = field(default_factory=Rules)
 
     def check(self) -> None:
         """Refuse unknown names and an unusable output folder before anything long begins."""
-        from shunter.scheduler.decide import Settings
-        from shunter.scheduler.policies.registry import choose_ordering
-        from shunter.sim.engine import Options
+        from shunter.traces.tables import pool
 
         for policy in self.policies:
             for backfill in self.backfills:
-                settings = Settings(choose_ordering(policy), backfill, self.placement, self.depth)
-                Options(settings, self.ties, self.interval_s)
+                self.options(policy, backfill, pool(1))
         if self.out is not None:
             check_writable(self.out)
+
+    def options(self, policy: str, backfill: str, cluster: ClusterSpec) -> Options:
+        """How one of the runs is made.
+
+        Raises:
+            UsageError: An unknown name, or rules that do not go together.
+        """
+        from shunter.scheduler.preemption import Preemption
+        from shunter.sim.replay import options_for
+
+        rules = self.rules
+        return options_for(
+            cluster,
+            policy=policy,
+            backfill=backfill,
+            placement=self.placement,
+            depth=self.depth,
+            locality_s=rules.locality_s,
+            ties=self.ties,
+            interval_s=self.interval_s,
+            preemption=Preemption(rules.preempt, rules.min_run_s, rules.grace_s),
+            max_retries=rules.max_retries,
+            details=rules.details,
+            interference=rules.interference,
+            seed=self.seed,
+        )
 
     def checkpoint(self, policy: str, backfill: str) -> Path | None:
         """Where the state of a run that is stopped or killed is kept; None without a folder for results."""
@@ -58,13 +148,12 @@ class Request:
         """Where a run that was complete before the others were stopped is kept."""
         return (self.out or Path()) / f".{_folder_name(policy, backfill)}.done"
 
-    def kept_run(self, policy: str, backfill: str, trace: Trace, cluster: ClusterSpec) -> Result | None:
+    def kept_run(
+        self, policy: str, backfill: str, trace: Trace, cluster: ClusterSpec, resolved: dict[str, Any]
+    ) -> Result | None:
         """With ``--resume``, the run that is complete already, if it is the very same one."""
         import json
 
-        from shunter.scheduler.decide import Settings
-        from shunter.scheduler.policies.registry import choose_ordering
-        from shunter.sim.engine import Options
         from shunter.sim.replay import run_manifest
         from shunter.sim.result import Result
 
@@ -72,10 +161,16 @@ class Request:
         if not (self.resume and folder.is_dir()):
             return None
         kept = Result.load(folder)
-        options = Options(
-            Settings(choose_ordering(policy), backfill, self.placement, self.depth), self.ties, self.interval_s
+        wanted = run_manifest(
+            trace,
+            cluster,
+            self.options(policy, backfill, cluster),
+            window=self.window,
+            clairvoyant=self.clairvoyant,
+            defaults=resolved["defaults"],
+            outages=resolved["outages"],
+            seed=self.seed,
         )
-        wanted = run_manifest(trace, cluster, options, window=self.window, clairvoyant=self.clairvoyant, seed=self.seed)
         wanted = json.loads(json.dumps(wanted))
         return kept if all(kept.manifest.get(key) == value for key, value in wanted.items()) else None
 
@@ -146,9 +241,10 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
 
     prepare_kernels(quiet=request.quiet)
     results: list[Result] = []
+    resolved = request.rules.resolve(trace, cluster, request.seed)
     with stop_on_signals() as stop:
         for policy, backfill in request.runs:
-            done = request.kept_run(policy, backfill, trace, cluster)
+            done = request.kept_run(policy, backfill, trace, cluster, resolved)
             if done is not None:
                 results.append(done)
                 continue
@@ -168,6 +264,7 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
                         interval_s=request.interval_s,
                         clairvoyant=request.clairvoyant,
                         seed=request.seed,
+                        **resolved,
                         progress=progress,
                         should_stop=stop,
                         checkpoint=checkpoint,

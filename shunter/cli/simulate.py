@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shunter.cli.runs import Request, open_trace, run_all, save_all
+from shunter.cli.runs import Request, Rules, open_trace, run_all, save_all
 from shunter.scheduler.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,11 +37,19 @@ def simulate_command(
         ),
     ] = None,
     placement: Annotated[
-        str, typer.Option("--placement", help="first-fit, best-fit, worst-fit or packed.")
+        str,
+        typer.Option(
+            "--placement",
+            help="first-fit, best-fit, worst-fit, packed, topology, dot-product, packing, clustering, fgd or random.",
+        ),
     ] = "first-fit",
     cluster: Annotated[
         str | None,
-        typer.Option("--cluster", help="YAML file, or 128 (CPUs), 64gpus, 100x8 (nodes × GPUs). Default: the trace's."),
+        typer.Option(
+            "--cluster",
+            help="A ready cluster such as openb (see `shunter cluster list`), a YAML file, or 128 (CPUs), 64gpus, "
+            "100x8 (nodes × GPUs). Default: the trace's.",
+        ),
     ] = None,
     window: Annotated[str | None, typer.Option("--window", help="START:COUNT, jobs of the trace to replay.")] = None,
     ties: Annotated[
@@ -57,8 +65,55 @@ def simulate_command(
         bool, typer.Option("--clairvoyant", help="Reservations count with actual run times.")
     ] = False,
     kill_at_limit: Annotated[bool, typer.Option("--kill-at-limit", help="Stop jobs at their requested time.")] = False,
+    preempt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--preempt",
+            help="Stop running jobs for waiting ones: policy (the ordering ranks them behind), priority (a lower "
+            "class) or quota (what a group borrowed); may be given several times.",
+        ),
+    ] = None,
+    min_run: Annotated[
+        float, typer.Option("--min-run", help="Seconds for which a job that has started is not stopped.")
+    ] = 0.0,
+    grace: Annotated[
+        float, typer.Option("--grace", help="Seconds that a job gets to save its work before it is stopped.")
+    ] = 0.0,
+    checkpoint_interval: Annotated[
+        float | None,
+        typer.Option("--checkpoint-interval", help="Seconds of work between two savings, for jobs that do not say."),
+    ] = None,
+    restart_overhead: Annotated[
+        float,
+        typer.Option(
+            "--restart-overhead", help="Seconds that a further attempt begins with, for jobs that do not say."
+        ),
+    ] = 0.0,
+    failures: Annotated[
+        str | None,
+        typer.Option("--failures", help="drawn (from the cluster's failure rates, by --seed), or a log of outages."),
+    ] = None,
+    retries: Annotated[int, typer.Option("--retries", help="Failures after which a job is not tried again.")] = 6,
+    consolidate: Annotated[
+        float,
+        typer.Option("--consolidate", help="Seconds that a gang waits to be placed nearer together than it could be."),
+    ] = 0.0,
+    interference: Annotated[
+        bool, typer.Option("--interference", help="Jobs that share a GPU slow each other, as Lucid measured.")
+    ] = False,
+    carbon: Annotated[
+        Path | None,
+        typer.Option("--carbon", help="Series of the carbon intensity (timestamp, g/kWh), for all regions."),
+    ] = None,
+    details: Annotated[
+        bool | None,
+        typer.Option(
+            "--details/--no-details",
+            help="Note the nodes of every attempt and why jobs wait. Default: on a cluster of several nodes.",
+        ),
+    ] = None,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", help="Another system's semantics: rlscheduler or helios.")
+        str | None, typer.Option("--protocol", help="Another system's semantics: rlscheduler, helios or fgd-openb.")
     ] = None,
     engine: Annotated[str, typer.Option("--engine", help="simpy, or auto.")] = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Seed of the run.")] = 0,
@@ -88,6 +143,19 @@ def simulate_command(
         interval_s=interval,
         clairvoyant=clairvoyant,
         seed=seed,
+        rules=Rules(
+            preempt=tuple(preempt or ()),
+            min_run_s=min_run,
+            grace_s=grace,
+            checkpoint_s=checkpoint_interval,
+            restart_s=restart_overhead,
+            failures=failures,
+            max_retries=retries,
+            locality_s=consolidate,
+            interference=interference,
+            carbon=carbon,
+            details=details,
+        ),
         out=out,
         resume=resume,
         quiet=quiet,

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from shunter.scheduler.errors import UsageError, nearest
-from shunter.sim.compat import helios, rlscheduler
+from shunter.sim.compat import fgd, fgd_files, helios, rlscheduler
+from shunter.sim.compat.fgd_files import FgdNodes, FgdPods
 from shunter.sim.compat.helios import HeliosJobs
 from shunter.sim.compat.rlscheduler import RlsTrace
 from shunter.traces.tables import ClusterSpec, Trace
@@ -22,7 +23,8 @@ from shunter.traces.tables import ClusterSpec, Trace
 if TYPE_CHECKING:
     import polars as pl
 
-Source = Path | str | Trace | RlsTrace | HeliosJobs
+Loaded = RlsTrace | HeliosJobs | FgdPods
+Source = Path | str | Trace | Loaded
 """A file, a trace, or what ``load_source`` made of one."""
 
 
@@ -58,8 +60,18 @@ PROTOCOLS: Mapping[str, Protocol] = {
             helios.POLICIES,
             ("none",),
         ),
+        Protocol(
+            "fgd-openb",
+            "the inflation runs of FGD (ATC'23): pods arrive until they ask for 130 % of the GPUs, and never leave",
+            fgd.POLICIES,
+            ("none",),
+        ),
     )
 }
+
+
+LOADED_OF: Mapping[str, type[Loaded]] = {"rlscheduler": RlsTrace, "helios": HeliosJobs, "fgd-openb": FgdPods}
+"""What ``load_source`` makes of a source."""
 
 
 class ProtocolRun(TypedDict):
@@ -69,6 +81,11 @@ class ProtocolRun(TypedDict):
     reason, duration_s, requested_s, tasks, cpus, gpus, user, group``, and ``start_order`` (rlscheduler: its place in
     the order of starts) or ``queue_s`` (helios: waiting over all attempts). ``metrics`` uses the project's names where
     the definition is the same, else the protocol's. ``wall_s`` is the replay alone.
+
+    fgd-openb has no times: its ``jobs`` has a row a pod in order of arrival: ``job_id, copy_of, cpus, memory_gib, gpus,
+    gpu_type, node`` (null: dropped), ``gpu_index`` (such as ``0-1``), and after the pod, in percent of the cluster's
+    GPUs, ``arrived_pct, allocated_pct, fragmented_pct``; ``curves`` has a row a whole percent that arrived:
+    ``arrived_pct, allocated_pct, fragmented_pct``.
     """
 
     protocol: str
@@ -80,6 +97,8 @@ class ProtocolRun(TypedDict):
     metrics: dict[str, float]
     jobs: pl.DataFrame
     wall_s: float
+    seed: NotRequired[int]
+    curves: NotRequired[pl.DataFrame]
 
 
 def find_protocol(name: str) -> Protocol:
@@ -89,26 +108,43 @@ def find_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def load_source(name: str, source: Source) -> RlsTrace | HeliosJobs:
+def load_source(name: str, source: Source) -> Loaded:
     """What protocol ``name`` makes of a file or trace; worth keeping when several policies run on it.
 
     Raises:
-        UsageError: Unknown protocol, or ``rlscheduler`` with a trace that is no SWF log: it has its own rules for raw
-            rows, which a cleaned trace no longer has.
+        UsageError: Unknown protocol; ``rlscheduler`` with a trace that is no SWF log, or ``fgd-openb`` with one that is
+            no openb list: they have their own rules for raw rows, which a cleaned trace no longer has.
         TraceError: The file cannot be read.
     """
     find_protocol(name)
-    if isinstance(source, RlsTrace | HeliosJobs):
-        if (name == "rlscheduler") != isinstance(source, RlsTrace):
+    if isinstance(source, RlsTrace | HeliosJobs | FgdPods):
+        if not isinstance(source, LOADED_OF[name]):
             raise UsageError(f"protocol {name} cannot use what another protocol has loaded")
         return source
     if name == "helios":
         return helios.from_trace(source) if isinstance(source, Trace) else helios.load(source)
+    wanted, kind = ("swf", "an SWF file") if name == "rlscheduler" else ("openb", "an openb list")
     if isinstance(source, Trace):
-        if source.format != "swf" or not source.source:
-            raise UsageError(f"protocol rlscheduler needs an SWF file; trace {source.name!r} is {source.format!r}")
+        if source.format != wanted or not source.source:
+            raise UsageError(f"protocol {name} needs {kind}; trace {source.name!r} is {source.format!r}")
         source = source.source
-    return rlscheduler.load(source)
+    return rlscheduler.load(source) if name == "rlscheduler" else fgd_files.load(source)
+
+
+def load_nodes(name: str, cluster: str) -> ClusterSpec | FgdNodes:
+    """The cluster that protocol ``name`` makes of a size, a YAML file or a node list.
+
+    ``fgd-openb`` keeps the order of a node list, which its ranks of nodes go by; a specification has groups of nodes.
+
+    Raises:
+        ConfigError: Not a specification.
+        TraceError: A node list with a bad cell.
+    """
+    from shunter.traces.clusters import load_cluster
+
+    if name == "fgd-openb" and fgd_files.is_node_list(cluster):
+        return fgd_files.load_nodes(cluster)
+    return load_cluster(cluster)
 
 
 def run_protocol(
@@ -118,8 +154,9 @@ def run_protocol(
     policy: str,
     backfill: str | None = None,
     window: tuple[int, int] | None = None,
-    cluster: ClusterSpec | None = None,
+    cluster: ClusterSpec | FgdNodes | None = None,
     nodes: Mapping[str, int] | None = None,
+    seed: int = 0,
 ) -> ProtocolRun:
     """Replay a trace under a protocol.
 
@@ -129,13 +166,15 @@ def run_protocol(
         policy: One of the protocol's policies.
         backfill: One of the protocol's kinds of backfilling; None is its default.
         window: First row and number of rows, over the jobs that the protocol keeps; None is the whole trace.
-        cluster: helios: node groups named after the virtual clusters.
+        cluster: helios: node groups named after the virtual clusters. fgd-openb: the nodes.
         nodes: helios: nodes per virtual cluster, in place of ``cluster``.
+        seed: fgd-openb: seed of the order of arrival and of the ranks of nodes; the others draw nothing.
 
     Raises:
-        UsageError: Unknown protocol, policy or backfilling.
-        ConfigError: helios: a virtual cluster has no nodes.
-        TraceError: The source cannot be read, the window does not lie inside it, or a job can never run.
+        UsageError: Unknown protocol, policy or backfilling; fgd-openb: a window, or no cluster.
+        ConfigError: helios: a virtual cluster has no nodes. fgd-openb: the cluster has no GPUs.
+        TraceError: The source cannot be read, the window does not lie inside it, or a job can never run. fgd-openb: a
+            pod names GPU models of which no node has any.
     """
     from shunter.sim.compat import results
 
@@ -150,4 +189,12 @@ def run_protocol(
     loaded = load_source(name, source)
     if isinstance(loaded, RlsTrace):
         return results.run_rlscheduler(loaded, policy, backfill, window)
+    if isinstance(loaded, FgdPods):
+        if window is not None:
+            raise UsageError("protocol fgd-openb shuffles the whole list: it has no windows")
+        if cluster is None:
+            raise UsageError("protocol fgd-openb needs the nodes: give openb_node_list_gpu_node.csv as the cluster")
+        return results.run_fgd(loaded, policy, cluster, seed)
+    if isinstance(cluster, FgdNodes):
+        raise UsageError(f"protocol {name} cannot use what another protocol has loaded")
     return results.run_helios(loaded, policy, window, cluster=cluster, nodes=nodes)

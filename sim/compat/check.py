@@ -1,12 +1,14 @@
 """Compare the protocols, and the engine itself, with the golden results of other simulators.
 
 ``python -m shunter.sim.compat.check GOLDEN_DIR`` prints one line per folder: runs compared, runs equal and the largest
-difference. ``GOLDEN_DIR`` holds ``rlscheduler/``, ``lucid/`` and ``swf-replay/``, any may be absent; the logs are
-looked for in ``GOLDEN_DIR/../traces/swf`` unless ``--traces`` says otherwise. The exit code is 1 unless every run is
-equal.
+difference. ``GOLDEN_DIR`` holds ``rlscheduler/``, ``lucid/``, ``openb-fgd/`` and ``swf-replay/``, any may be absent;
+the logs are looked for in ``GOLDEN_DIR/../traces/swf``, and the openb lists in the folder beside that, unless
+``--traces`` says otherwise. The exit code is 1 unless every run is equal.
 
 A run is equal when every whole number in it (start, end, order, checksum) is the same and every metric lies within
-1e-9 relative of the printed one, or within half a unit of its last printed decimal.
+1e-9 relative of the printed one, or within half a unit of its last printed decimal. ``check_fgd`` says what counts as
+equal for ``openb-fgd``, whose differences are percentage points; ``--table`` prints its results beside the recorded
+ones.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from shunter.scheduler.errors import ShunterError, UsageError
-from shunter.sim.compat import helios, rlscheduler
+from shunter.sim.compat import check_fgd, helios, rlscheduler
+from shunter.sim.compat.check_fgd import Cell
 from shunter.sim.compat.rls_env import RlsEnv
 from shunter.sim.compat.rlscheduler import RlsTrace
 
@@ -39,6 +42,9 @@ POLICY_OF = {"wfp": "wfp3-published", "uni": "unicep-published"}
 
 LOG_OF = {"SDSC-SP2": ("SDSC-SP2-1998-4.2-cln", 10_000), "Lublin-1": ("lublin_256", 0)}
 """Log and number of leading jobs (0: all) of the published tables' traces."""
+
+OPENB_LISTS = "alibaba-openb-2023"
+"""Folder of the openb lists, beside that of the SWF logs."""
 
 PUBLISHED_METRICS = {"bsld": "avg_bsld", "utilization": "util_rls"}
 
@@ -248,14 +254,20 @@ def whole_trace(path: Path) -> Iterator[Outcome]:
             yield f"{path.name} {policy} {backfill} ties={ties}", difference == 0, float(difference)
 
 
+def openb_cells(golden: Path, traces: Path) -> list[Cell]:
+    """Every policy and workload of ``openb-fgd``; none where there is no such folder."""
+    folder = golden / "openb-fgd"
+    return list(check_fgd.cells(folder, traces.parent / OPENB_LISTS)) if folder.is_dir() else []
+
+
 def read_json(path: Path) -> Any:
     """A JSON document, gzipped or not."""
     data = path.read_bytes()
     return json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
 
 
-def compare(golden: Path, traces: Path) -> list[Comparison]:
-    """Compare everything that ``golden`` holds.
+def compare(golden: Path, traces: Path, openb: Sequence[Cell] = ()) -> list[Comparison]:
+    """Compare everything that ``golden`` holds; ``openb`` is what ``openb_cells`` found.
 
     Raises:
         UsageError: It holds none of the folders.
@@ -268,11 +280,16 @@ def compare(golden: Path, traces: Path) -> list[Comparison]:
             comparisons.append(summarise("rlscheduler", part.__name__, outcomes))
     files = sorted((golden / "lucid").glob("*.jobs.csv.gz"))
     comparisons += [summarise("lucid", path.name, virtual_clusters(path, nodes_of(path))) for path in files]
+    if openb:
+        events = check_fgd.events(golden / "openb-fgd", traces.parent / OPENB_LISTS)
+        comparisons.append(summarise("openb-fgd", "events", events))
+        comparisons.append(summarise("openb-fgd", "curves", check_fgd.outcomes(list(openb))))
     files = sorted((golden / "swf-replay").glob("*.csv.gz"))
     comparisons += [summarise("swf-replay", path.name, whole_trace(path)) for path in files]
     if not comparisons:
         raise UsageError(
-            f"{golden}: holds neither rlscheduler/ nor lucid/ nor swf-replay/; expected a folder of golden results"
+            f"{golden}: holds neither rlscheduler/ nor lucid/ nor openb-fgd/ nor swf-replay/; expected a folder of "
+            "golden results"
         )
     return comparisons
 
@@ -290,9 +307,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("golden", type=Path, help="folder of golden results")
     parser.add_argument("--traces", type=Path, help="folder of the SWF logs (default: GOLDEN/../traces/swf)")
     parser.add_argument("--json", action="store_true", help="print one JSON document, part by part")
+    parser.add_argument("--table", action="store_true", help="print the openb-fgd results beside the recorded ones")
     options = parser.parse_args(arguments)
+    traces = options.traces or options.golden / ".." / "traces" / "swf"
     try:
-        comparisons = compare(options.golden, options.traces or options.golden / ".." / "traces" / "swf")
+        openb = openb_cells(options.golden, traces)
+        comparisons = compare(options.golden, traces, openb)
     except ShunterError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -303,6 +323,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parts = [part for part in comparisons if part.folder == folder]
             sys.stdout.write(line(folder, parts) + "\n")
             sys.stdout.writelines(f"  not equal: {name}\n" for part in parts for name in part.unequal)
+        if options.table and openb:
+            sys.stdout.write(check_fgd.table(openb))
     return 0 if all(part.equal == part.compared for part in comparisons) else 1
 
 

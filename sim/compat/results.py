@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shunter.scheduler.errors import TraceError
-from shunter.scheduler.types import FloatArray, IntArray
-from shunter.sim.compat import helios, rlscheduler
+from shunter.scheduler.types import UNITS_PER, FloatArray, IntArray
+from shunter.sim.compat import fgd, helios, rlscheduler
+from shunter.sim.compat.fgd_files import FgdNodes, FgdPods, nodes_of
 from shunter.sim.compat.helios import HeliosJobs
 from shunter.sim.compat.rlscheduler import RlsTrace
 from shunter.traces.tables import ClusterSpec
@@ -127,6 +128,70 @@ def run_helios(
         "jobs": frame,
         "wall_s": wall_s,
     }
+
+
+FGD_POINTS = (50, 80, 100, 130)
+"""Percent of the cluster's GPUs that have been asked for, at which allocation and fragmentation are metrics."""
+
+
+def run_fgd(pods: FgdPods, policy: str, cluster: ClusterSpec | FgdNodes, seed: int) -> ProtocolRun:
+    """``run_protocol`` for fgd-openb."""
+    import polars as pl
+
+    nodes = cluster if isinstance(cluster, FgdNodes) else nodes_of(cluster)
+    fgd.warm_up()
+    began = time.perf_counter()
+    run = fgd.run(pods, nodes, policy, seed)
+    wall_s = time.perf_counter() - began
+    allocated, fragmented = run.allocation_curve(), run.fragmentation_curve()
+    metrics = {f"allocated_pct_at_{percent}": allocated[percent] for percent in FGD_POINTS if percent in allocated}
+    metrics |= {f"fragmented_pct_at_{percent}": fragmented[percent] for percent in FGD_POINTS if percent in fragmented}
+    placed = float((run.node >= 0).sum())
+    return {
+        "protocol": "fgd-openb",
+        "trace": pods.name,
+        "cluster": f"{nodes.name}: {len(nodes.node_names):,} nodes, {run.gpus:,} GPUs",
+        "policy": policy,
+        "backfill": "none",
+        "window": None,
+        "metrics": metrics | {"pods_placed": placed, "pods_dropped": float(len(run.node)) - placed},
+        "jobs": arrived_pods(pods, nodes, run),
+        "wall_s": wall_s,
+        "seed": seed,
+        "curves": pl.DataFrame(
+            {
+                "arrived_pct": list(allocated),
+                "allocated_pct": list(allocated.values()),
+                "fragmented_pct": list(fragmented.values()),
+            }
+        ),
+    }
+
+
+def arrived_pods(pods: FgdPods, nodes: FgdNodes, run: fgd.FgdRun) -> pl.DataFrame:
+    """The pods in order of arrival; see ``ProtocolRun``."""
+    import polars as pl
+
+    shape = pods.shape_idx[run.pod]
+    names = [pods.pod_names[row] for row in run.pod]
+    copy = np.cumsum(run.cloned) - 1
+    of_cluster = 100.0 / run.total_milli
+    return pl.DataFrame(
+        {
+            "job_id": [f"{n}-copy-{k}" if c else n for n, c, k in zip(names, run.cloned, copy, strict=True)],
+            "copy_of": [n if c else None for n, c in zip(names, run.cloned, strict=True)],
+            "cpus": pods.cpu_milli[shape] / UNITS_PER[0],
+            "memory_gib": pods.memory_kib[shape] / UNITS_PER[1],
+            "gpus": (pods.gpus * pods.share_milli)[shape] / UNITS_PER[2],
+            "gpu_type": [pods.models[s] or None for s in shape],
+            "node": [nodes.node_names[row] if row >= 0 else None for row in run.node],
+            "gpu_index": ["-".join(map(str, np.flatnonzero(held))) for held in run.holds],
+            "arrived_pct": run.arrived_milli * of_cluster,
+            "allocated_pct": run.used_milli * of_cluster,
+            "fragmented_pct": run.fragmented_milli * of_cluster,
+        },
+        schema_overrides={"copy_of": pl.String, "gpu_type": pl.String, "node": pl.String},
+    )
 
 
 def names(numbers: IntArray) -> pl.Series:

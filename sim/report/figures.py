@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shunter.scheduler.errors import OutputError, UsageError
+from shunter.scheduler.types import FloatArray
 from shunter.sim.report import series
 from shunter.sim.report.formats import DAY_S, HOUR_S, MINUTE_S, UNITS, duration, human, metric_view
 from shunter.sim.result import Result, write_aside
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SINGLE_COLUMN_IN = 3.4
 DOUBLE_COLUMN_IN = 7.0
 DPI = 300
+TIME_POINTS = 500
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe & Ito, Color Universal Design, 2008; without yellow, which vanishes on white paper."""
@@ -82,6 +84,8 @@ def write_figures(results: Sequence[Result], folder: Path, *, suffix: str = ".pn
         UsageError: No run, or another suffix.
         OutputError: A file cannot be written.
     """
+    from shunter.sim.report.cluster_figures import CLUSTER_FIGURES
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -93,6 +97,10 @@ def write_figures(results: Sequence[Result], folder: Path, *, suffix: str = ".pn
         path = folder / f"{name}{suffix}"
         write_figure(draw, results, path)
         written.append(path)
+    for name, (is_known, draw) in CLUSTER_FIGURES.items():
+        if is_known(results):
+            written.append(folder / f"{name}{suffix}")
+            write_figure(draw, results, written[-1])
     return written
 
 
@@ -195,14 +203,21 @@ def wait_cdf(results: Sequence[Result]) -> Figure:
 
 def over_time(results: Sequence[Result], column: str, scale: Sequence[float], label: str) -> tuple[Figure, list[Axes]]:
     """One panel a run with a timeline column over time, filled; all panels have the same axes."""
-    figure, panels = new_figure(DOUBLE_COLUMN_IN, 0.5 + 0.95 * max(1.6, len(results)), rows=len(results))
-    first, last = series.time_span(results)
-    unit_s, unit = time_unit(last - first)
-    edges = np.linspace(first, last, 501)
-    middle = ((edges[1:] + edges[:-1]) / 2 - first) / unit_s
+    edges = np.linspace(*series.time_span(results), TIME_POINTS + 1)
     values = [series.timeline_means(r, column, edges) / s for r, s in zip(results, scale, strict=True)]
+    return strips(series.unique_labels(results), edges, values, label)
+
+
+def strips(
+    names: Sequence[str], edges_s: FloatArray, values: Sequence[FloatArray], label: str
+) -> tuple[Figure, list[Axes]]:
+    """One panel a run with means over stretches of time as steps, filled; all panels have the same axes."""
+    figure, panels = new_figure(DOUBLE_COLUMN_IN, 0.5 + 0.95 * max(1.6, len(values)), rows=len(values))
+    first, last = float(edges_s[0]), float(edges_s[-1])
+    unit_s, unit = time_unit(last - first)
+    middle = ((edges_s[1:] + edges_s[:-1]) / 2 - first) / unit_s
     top = max(1e-9, *(float(v.max()) for v in values))
-    for i, (axes, name) in enumerate(zip(panels, series.unique_labels(results), strict=True)):
+    for i, (axes, name) in enumerate(zip(panels, names, strict=True)):
         colour = COLOURS[i % len(COLOURS)]
         axes.fill_between(middle, values[i], step="mid", color=colour, alpha=0.18, linewidth=0)
         axes.plot(middle, values[i], drawstyle="steps-mid", color=colour, linewidth=0.8)

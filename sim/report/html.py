@@ -10,18 +10,28 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from shunter.scheduler.errors import UsageError
 from shunter.sim.report import series
+from shunter.sim.report.cluster_page import cluster_data
+from shunter.sim.report.cluster_sections import (
+    CLUSTER_CARDS,
+    gpus_section,
+    over_time_figures,
+    people_places,
+    waiting_figures,
+)
 from shunter.sim.report.formats import UNITS, amount, best_indices, duration, exact, grouped, human, metric_view
 from shunter.sim.report.page_data import page_data
 from shunter.sim.report.tables import (
     change,
     colour,
     comparison_section,
+    figure,
     manifest_table,
     people_section,
     script_json,
@@ -55,19 +65,20 @@ def render_report(results: Sequence[Result], *, title: str | None = None, gantt_
     labels = series.unique_labels(results)
     resource = series.primary_resource(results)
     heading = title or default_title(results, labels)
-    script = resources.files(__package__).joinpath("report.js").read_text(encoding="utf-8")
-    style = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    cluster = cluster_data(results, resource, gantt_start_s)
+    script = "\n".join([packaged("report.js"), *([packaged("cluster.js")] if cluster else []), "Shunter.start();\n"])
+    style = packaged("report.css")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
-    data = page_data(results, labels, resource, gantt_start_s)
+    data = page_data(results, labels, resource, gantt_start_s) | ({"cluster": cluster} if cluster else {})
     sections = (
         header(results, labels, heading, resource),
         "<main>",
         notes(results, labels),
         legend(labels),
-        comparison_section(results, labels),
-        charts_section(results),
-        people_section(results, labels, resource),
+        comparison_section(results, labels, on_nodes=any("attempts" in r.tables for r in results)),
+        charts_section(results, labels, cluster),
+        people_section(results, labels, resource, people_places(results, cluster)),
         settings_section(results, labels, resource),
         "</main>",
         "<footer>Made by Shunter. Bounded slowdown is max(1, (wait + run) / max(run, 10 s)); a wait lasts from submit "
@@ -82,6 +93,11 @@ def render_report(results: Sequence[Result], *, title: str | None = None, gantt_
         f'<script type="application/json" id="data">{script_json(data)}</script>\n<script>{script}</script>\n'
         "</body>\n</html>\n"
     )
+
+
+def packaged(name: str) -> str:
+    """Text of a file that lies beside this module."""
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 # Heading ----------------------------------------------------------------------------------------------------------
@@ -104,13 +120,16 @@ def header(results: Sequence[Result], labels: Sequence[str], heading: str, resou
         f"seed {results[0].seed}",
     ]
     sentence = finding(results, labels)
-    names = ("avg_wait_s", "p95_wait_s", "avg_bounded_slowdown", "utilisation")
-    cards = "".join(card(results, labels, name) for name in names if any(name in r.metrics for r in results))
+    cards = (
+        "".join(card(results, labels, name) for name in names if any(name in r.metrics for r in results))
+        for names in (("avg_wait_s", "p95_wait_s", "avg_bounded_slowdown", "utilisation"), CLUSTER_CARDS)
+    )
     return (
         '<header class="top"><p class="brand"><b>Shunter</b> simulation report</p>'
         f'<h1>{text(heading)}</h1><p class="facts">{text(" · ".join(facts))}</p>'
         + (f'<p class="lead">{text(sentence)}</p>' if sentence else "")
-        + f'<div class="kpis">{cards}</div></header>'
+        + "".join(f'<div class="kpis">{row}</div>' for row in cards if row)
+        + "</header>"
     )
 
 
@@ -155,9 +174,18 @@ def card(results: Sequence[Result], labels: Sequence[str], name: str) -> str:
         note = dot + text("the same under all" if tied else labels[best[0]] + against)
     return (
         f'<div class="card kpi"><div class="name">{text(view.label)}</div>'
-        f'<div class="value" title="{text(exact(name, value))}">{text(human(name, value))}</div>'
+        f'<div class="value" title="{text(exact(name, value))}">{text(human(name, value))}'
+        f"{card_unit(results, name)}</div>"
         f'<div class="note">{note}</div></div>'
     )
+
+
+def card_unit(results: Sequence[Result], name: str) -> str:
+    """Unit of a card's value where the number does not tell: of energy and carbon their own, of costs the currency."""
+    if name not in CLUSTER_CARDS:
+        return ""
+    currency = results[0].manifest.get("cluster", {}).get("currency", "")
+    return f" <small>{text(metric_view(name).unit or currency)}</small>"
 
 
 def legend(labels: Sequence[str]) -> str:
@@ -189,16 +217,8 @@ def notes(results: Sequence[Result], labels: Sequence[str]) -> str:
 # Charts and settings ----------------------------------------------------------------------------------------------
 
 
-def figure(chart_id: str, name: str, sub: str, extra: str = "") -> str:
-    """A card with a heading and the place of a chart."""
-    return (
-        f'<figure class="card"><figcaption><div><h3>{text(name)}</h3><p class="sub">{text(sub)}</p></div>{extra}'
-        f'</figcaption><div class="chart" id="{chart_id}"></div></figure>'
-    )
-
-
-def charts_section(results: Sequence[Result]) -> str:
-    """The places of all charts; ``report.js`` fills them."""
+def charts_section(results: Sequence[Result], labels: Sequence[str], cluster: Mapping[str, Any]) -> str:
+    """The places of all charts; ``report.js`` and, for what is in ``cluster``, ``cluster.js`` fill them."""
     waits = figure("cdf", "How long jobs wait", "Share of jobs that waited at most so long; higher is better")
     sizes = figure(
         "size", "Bounded slowdown by job size", "Box: middle half of the jobs, bar: median, top: 95th percentile"
@@ -211,12 +231,15 @@ def charts_section(results: Sequence[Result]) -> str:
         "Gantt chart",
         "Each rectangle a job, as high as it is large. Drag over a part to enlarge it, double-click to go back, "
         f"Ctrl and wheel to zoom.{shown}",
-        '<div class="controls" id="gantt-controls"></div>',
-    ).replace('<div class="chart"', '<div class="scale" id="gantt-scale"></div><div class="chart"', 1)
+        controls=True,
+    )
     return (
-        "<noscript><p>The charts need JavaScript, which is switched off here; the tables are complete.</p></noscript>"
-        f'<section><h2>Waiting</h2><div class="grid">{waits}{sizes}</div></section>'
-        f'<section><h2>Over time</h2><div class="stack">{used}{queue}</div></section>'
+        "<noscript><p>The charts need JavaScript, which is switched off here; the tables of metrics are complete.</p>"
+        "</noscript>"
+        f'<section><h2>Waiting</h2><div class="grid">{waits}{sizes}</div>'
+        f"{waiting_figures(results, cluster)}</section>"
+        f'<section><h2>Over time</h2><div class="stack">{used}{queue}'
+        f"{over_time_figures(cluster)}</div></section>{gpus_section(results, labels, cluster)}"
         f"<section><h2>A closer look</h2>{gantt}</section>"
     )
 

@@ -1,7 +1,9 @@
 // Charts of the report, drawn as SVG from the aggregates in #data: no library and no network. Text from the trace only
 // ever reaches the page through textContent. Series colours are CSS variables, so light, dark and print need no redraw.
+//
+// The whole is a value, Shunter: cluster.js, where the page has it, adds its charts through it. start() draws.
 "use strict";
-(() => {
+const Shunter = (() => {
   const DATA = JSON.parse(document.getElementById("data").textContent);
   const RUNS = DATA.runs;
   const hidden = new Set();
@@ -169,22 +171,36 @@
     return d;
   };
 
+  // Each value over the whole of its stretch of time; xs are the middles of equal stretches.
+  function steps(xs, ys, mx, my) {
+    const half = xs.length > 1 ? (xs[1] - xs[0]) / 2 : 0;
+    let d = `M${mx(xs[0] - half).toFixed(1)} ${my(ys[0]).toFixed(1)}`;
+    for (let k = 0; k < xs.length; k++) d += `V${my(ys[k]).toFixed(1)}H${mx(xs[k] + half).toFixed(1)}`;
+    return d;
+  }
+  function reference(f, x1, x2, y1, y2, name) {
+    el("line", { class: "reference", x1, x2, y1, y2 }, f.svg);
+    el("text", { x: Math.min(x1, x2) + 5, y: y1 === y2 ? y1 + 13 : Math.max(y1, y2) - 6 }, f.svg, name);
+  }
+
   // Lines: one panel with all runs, or (strips) one panel a run with a common axis ------------------------------------
   function lines(host, spec) {
     host.replaceChildren();
-    const runs = visible(), strips = spec.strips && runs.length > 1;
+    const runs = visible().filter((i) => spec.ys[i]), strips = spec.strips && runs.length > 1;
+    if (!runs.length) return html("p", "note", host, "The runs shown have no such data.");
     const panel = strips ? clamp(420 / runs.length, 84, 150) : spec.height;
     const gap = 26, count = strips ? runs.length : 1;
     const head = strips ? 20 : 14, height = head + count * panel + (count - 1) * gap + (spec.xlabel ? 44 : 26);
     const f = frame(host, height, spec.title, spec.desc, { left: 52, right: 14, top: head, bottom: spec.xlabel ? 44 : 26 });
-    const mx = scale(spec.x[0], spec.x[spec.x.length - 1], f.x0, f.x1, spec.log);
-    const top = spec.ymax || niceTop(Math.max(1e-9, ...runs.map((i) => Math.max(...spec.ys[i]))));
+    const half = spec.step && spec.x.length > 1 ? (spec.x[1] - spec.x[0]) / 2 : 0;
+    const mx = scale(spec.x[0] - half, spec.x[spec.x.length - 1] + half, f.x0, f.x1, spec.log);
+    const top = spec.ymax || niceTop(Math.max(spec.limit || 0, ...runs.map((i) => Math.max(...spec.ys[i]))) || 1);
     (strips ? runs.map((i) => [i]) : [runs]).forEach((group, row) => {
       const y0 = f.y0 + row * (panel + gap), y1 = y0 + panel;
       const my = scale(0, top, y1, y0);
       yAxis(f, my, niceTicks(0, top, panel > 120 ? 5 : 2), spec.yformat);
       for (const i of group) {
-        const line = path(spec.x, spec.ys[i], mx, my);
+        const line = (spec.step ? steps : path)(spec.x, spec.ys[i], mx, my);
         if (strips || runs.length === 1) {
           el("path", { class: "area", style: `fill:${colour(i)}`, d: `${line}L${f.x1} ${y1}L${f.x0} ${y1}Z` }, f.svg);
         }
@@ -196,8 +212,10 @@
         }
       }
       if (row < count - 1) el("line", { class: "axis", x1: f.x0, x2: f.x1, y1, y2: y1 }, f.svg);
+      if (spec.limit) reference(f, f.x0, f.x1, my(spec.limit), my(spec.limit), spec.limitName);
+      if (spec.mark) reference(f, mx(spec.mark), mx(spec.mark), y0, y1, spec.markName);
     });
-    const [ticks, format] = spec.ticks(mx.invert(f.x0), mx.invert(f.x1), Math.max(3, Math.floor((f.x1 - f.x0) / 95)));
+    const [ticks, format] = spec.ticks(mx.invert(f.x0), mx.invert(f.x1), Math.max(4, Math.floor((f.x1 - f.x0) / 85)));
     xAxis(f, mx, ticks, format, spec.xlabel);
     crosshair(f, mx, spec, runs);
   }
@@ -394,20 +412,26 @@
     });
   }
   function resetZoom() { view.x = view.y = null; redraw(); }
-  function ganttControls() {
-    const bar = document.getElementById("gantt-controls");
-    if (!bar) return;
+  // Buttons of which one is pressed.
+  function choice(bar, name, options, choose) {
     const segment = html("div", "segment", bar);
     segment.setAttribute("role", "group");
-    segment.setAttribute("aria-label", "Window");
-    DATA.windows.forEach((win, k) => {
-      const button = html("button", "", segment, win.title);
+    segment.setAttribute("aria-label", name);
+    options.forEach((option, k) => {
+      const button = html("button", "", segment, option);
       button.setAttribute("aria-pressed", String(k === 0));
       button.addEventListener("click", () => {
         [...segment.children].forEach((b, j) => b.setAttribute("aria-pressed", String(j === k)));
-        Object.assign(view, { window: k, x: null, y: null });
-        redraw();
+        choose(k);
       });
+    });
+  }
+  function ganttControls() {
+    const bar = document.getElementById("gantt-controls");
+    if (!bar) return;
+    choice(bar, "Window", DATA.windows.map((win) => win.title), (k) => {
+      Object.assign(view, { window: k, x: null, y: null });
+      redraw();
     });
     for (const [text, label, act] of [["+", "Zoom in", () => zoom(0.6)], ["−", "Zoom out", () => zoom(1 / 0.6)],
       ["◂", "Earlier", () => pan(-0.5)], ["▸", "Later", () => pan(0.5)], ["Reset", "Reset the zoom", resetZoom]]) {
@@ -499,15 +523,20 @@
     yformat: brief, yread: (v) => `${brief(v)} jobs`, note: (i) => DATA.runs[i].queue,
     xread: (t) => `${instant(t)} (mean of ${bin})` });
   add("gantt", gantt, { title: "Gantt chart", desc: `Jobs as rectangles: time across, ${DATA.unit} up; the colour tells how long the job waited. The table of metrics above holds the totals.` });
-  legend();
-  ganttControls();
-  document.querySelectorAll("table.sortable").forEach(sortable);
-  redraw();
-  let width = innerWidth, pending = 0;
-  addEventListener("resize", () => {
-    if (innerWidth === width) return;  // a phone's address bar comes and goes
-    width = innerWidth;
-    cancelAnimationFrame(pending);
-    pending = requestAnimationFrame(redraw);
-  });
+  function start() {
+    legend();
+    ganttControls();
+    document.querySelectorAll("table.sortable").forEach(sortable);
+    redraw();
+    let width = innerWidth, pending = 0;
+    addEventListener("resize", () => {
+      if (innerWidth === width) return;  // a phone's address bar comes and goes
+      width = innerWidth;
+      cancelAnimationFrame(pending);
+      pending = requestAnimationFrame(redraw);
+    });
+  }
+  return { DATA, RUNS, HOUR, visible, colour, clamp, el, html, number, brief, percent, duration, instant, scale,
+    niceTicks, logTicks, timeTicks, showTip, hideTip, frame, yAxis, xAxis, lines, sortable, choice, redraw, add, summary, bin,
+    start };
 })();

@@ -26,6 +26,22 @@ from shunter.sim.result import Result
 
 SERIES_COLOURS = 7
 
+CLUSTER_METRICS = (
+    "goodput",
+    "fragmentation",
+    "preemptions",
+    "restarts",
+    "lost_gpu_s",
+    "jain_fairness",
+    "avg_ftf_rho",
+    "slo_attainment",
+    "energy_kwh",
+    "carbon_kg",
+    "cost_total",
+    "cost_per_useful_gpu_hour",
+)
+"""Columns of the second table, for clusters of nodes."""
+
 
 def text(value: object) -> str:
     """``value`` as HTML text or attribute, every special character escaped; lone surrogates become ``?``."""
@@ -67,13 +83,25 @@ def colour(index: int) -> str:
     return f"var(--s{index % SERIES_COLOURS})"
 
 
-def comparison_section(results: Sequence[Result], labels: Sequence[str]) -> str:
-    """The table of policies × headline metrics, and all metrics in a second one that starts closed."""
+def figure(chart_id: str, name: str, sub: str, *, controls: bool = False) -> str:
+    """A card with a heading and the place of a chart, with places for buttons and a colour scale if asked for."""
+    buttons = f'<div class="controls" id="{chart_id}-controls"></div>' if controls else ""
+    scale = f'<div class="scale" id="{chart_id}-scale"></div>' if controls else ""
+    return (
+        f'<figure class="card"><figcaption><div><h3>{text(name)}</h3><p class="sub">{text(sub)}</p></div>{buttons}'
+        f'</figcaption>{scale}<div class="chart" id="{chart_id}"></div></figure>'
+    )
+
+
+def comparison_section(results: Sequence[Result], labels: Sequence[str], *, on_nodes: bool = False) -> str:
+    """The table of policies × headline metrics, one of ``CLUSTER_METRICS`` for runs ``on_nodes``, and one of all."""
     names = metric_order([n for r in results for n in r.metrics])
     headline = [n for n in HEADLINE_METRICS if n in names] or names[:9]
     for name in ("backfilled_jobs", "jobs_rejected"):
         if any(r.metrics.get(name) for r in results):
             headline.append(name)
+    nodes = [n for n in CLUSTER_METRICS if any(r.metrics.get(n) for r in results)] if on_nodes else []
+    second = f'<div class="card scroll more">{headline_table(results, labels, nodes)}</div>' if nodes else ""
     several = len(results) > 1
     hint = (
         f'<p class="note below">Best value of each column marked; small print: change against {text(labels[0])}.</p>'
@@ -82,7 +110,7 @@ def comparison_section(results: Sequence[Result], labels: Sequence[str]) -> str:
     )
     return (
         "<section><h2>Policies and metrics</h2>"
-        + f'<div class="card scroll">{headline_table(results, labels, headline)}</div>{hint}'
+        + f'<div class="card scroll">{headline_table(results, labels, headline)}</div>{second}{hint}'
         + f'<details class="card"><summary>All {len(names)} metrics</summary><div class="scroll">'
         + all_metrics_table(results, labels, names)
         + "</div></details></section>"
@@ -144,17 +172,17 @@ def all_metrics_table(results: Sequence[Result], labels: Sequence[str], names: S
     )
 
 
-def people_section(results: Sequence[Result], labels: Sequence[str], resource: str) -> str:
-    """Who waits: mean waits of the users and groups that used most."""
+def people_section(results: Sequence[Result], labels: Sequence[str], resource: str, further: str = "") -> str:
+    """Who waits: mean waits of the users and groups that used most, and what is ``further`` known of them."""
     tables = []
     for column, name in (("user", "Users"), ("group", "Groups")):
         rows = series.waits_by(results, column, resource)
         if rows:
             tables.append(people_table(rows, labels, name, resource))
-    if not tables:
+    if not tables and not further:
         return ""
     grid = ' class="grid"' if len(tables) > 1 and len(labels) <= 3 else ' class="stack"'
-    return f"<section><h2>Who waits</h2><div{grid}>{''.join(tables)}</div></section>"
+    return f"<section><h2>Who waits</h2><div{grid}>{''.join(tables)}</div>{further}</section>"
 
 
 def people_table(rows: Iterable[Mapping[str, Any]], labels: Sequence[str], name: str, resource: str) -> str:

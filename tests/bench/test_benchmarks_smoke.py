@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import startup
+from benchmarks import clusters, startup
 from benchmarks.measure import Record, Spread, Target, Timing, interleave
 from benchmarks.run import benchmarks, main
 from benchmarks.simpy_share import Schedule, bare_run
@@ -142,3 +142,28 @@ def test_unknown_benchmark_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> N
 def test_quick_cuts_every_log(logs: Path) -> None:
     assert len(Setup(most_jobs=50, traces=logs).load("ricc").jobs) == 50
     assert startup.STARTS % 2 == 1
+
+
+def test_gpu_replays_report_the_case_that_they_timed() -> None:
+    trace = gangs_on_nodes(JOBS, 5)
+    cases = (clusters.EASY, clusters.DETAILED, clusters.SRTF)
+    rows = [record.as_json() for record in clusters.gpu_replays("gpus", trace, trace.cluster, cases, Setup(repeat=1))]
+    assert [row["policy"] for row in rows] == ["fcfs", "fcfs", "srtf"]
+    assert [row["preemptions"] for row in rows[:2]] == [0, 0]
+    for row in rows:
+        check_row(row)
+
+
+def test_the_cluster_of_decisions_is_half_full() -> None:
+    trace, held = clusters.half_full(500, 20, 1)
+    filled = clusters.fill(trace, held)
+    free = filled["node_free"].sum() / 1000
+    assert 0.4 * 4000 < free < 0.6 * 4000
+    sizes, walls_s, _ = clusters.decide(trace, "topology", filled, 20)
+    assert len(sizes) == len(walls_s) == 20
+    assert (walls_s > 0).all()
+
+
+def test_absent_pod_lists_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = run(capsys, "--only", "openb", "--only", "philly-gpus", "--traces", str(tmp_path))["benchmarks"]
+    assert ["skipped" in row for row in rows] == [True, True]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from shunter.scheduler.policies import ORDERINGS
-from shunter.scheduler.state import BACKFILLS, PLACEMENTS
+from shunter.scheduler.reference import PLACE
+from shunter.scheduler.state import BACKFILLS
 from shunter.traces.tables import ClusterSpec, NodeGroup, Trace, make_jobs, pool
 
-POLICIES = sorted(ORDERINGS)
+POLICIES = sorted(name for name, ordering in ORDERINGS.items() if ordering.rounds is None)
+"""Orderings of a queue; what decides by rounds stops jobs, and has properties of its own."""
 MODES = sorted(BACKFILLS)
-PLACES = sorted(PLACEMENTS)
+PLACES = sorted(PLACE)  # the others score single GPUs, which these clusters do not have
 
 
 @st.composite

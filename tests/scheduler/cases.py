@@ -58,17 +58,4 @@ def waiting_state(trace: Trace, chosen: Settings, now_s: float = 0.0) -> Cluster
 
 def columns(num_jobs: int, **given: Any) -> JobColumns:
     """Job columns; what is not given is 1 (times, processors), 0 (priority, service had) or −1 (user, queue)."""
-    ones, zeros, unknown = np.ones(num_jobs), np.zeros(num_jobs), np.full(num_jobs, -1)
-    defaults: dict[str, Any] = {
-        "submit_s": zeros,
-        "requested_s": ones,
-        "expected_s": ones,
-        "oracle_s": ones,
-        "processors": ones,
-        "priority": zeros,
-        "attained_s": zeros,
-        "user_idx": unknown,
-        "queue_idx": unknown,
-    }
-    as_arrays = {key: np.asarray(values, dtype=defaults[key].dtype) for key, values in given.items()}
-    return JobColumns(**(defaults | as_arrays))
+    return JobColumns.of(np.asarray(given.pop("submit_s", np.zeros(num_jobs)), dtype=np.float64), **given)

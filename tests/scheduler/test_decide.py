@@ -11,7 +11,7 @@ from shunter.scheduler.decide import Settings, check_plan, plan
 from shunter.scheduler.errors import PlanRejectedError, UsageError
 from shunter.scheduler.plans import Plan, Start
 from shunter.scheduler.state import ClusterState
-from shunter.traces.tables import ClusterSpec, NodeGroup
+from shunter.traces.cluster_spec import ClusterSpec, GpuType, NodeGroup
 from tests.scheduler.cases import NOTHING, settings, table, waiting_state
 
 NODES = ClusterSpec("two nodes", (NodeGroup("n", 2, cpus=4.0, gpus=1.0),))
@@ -183,3 +183,95 @@ def test_check_plan_finds_a_node_that_does_not_exist(node: int) -> None:
     cluster = ClusterSpec("two nodes", (NodeGroup("n", 2, cpus=4.0),))
     snapshot = waiting_state(table("job submit runs tasks\na 0 10 1", cluster), settings()).snapshot(0.0)
     assert check_plan(snapshot, Plan(snapshot.version, (Start(0, ((node, 1),)),))) != []
+
+
+# --- single GPUs, GPU types and nodes that are closed ----------------------------------------------------------------
+
+GPUS = ClusterSpec(
+    "gpus",
+    (
+        NodeGroup("v", 2, cpus=8.0, gpus=2.0, gpu_type="v100"),
+        NodeGroup("a", 1, cpus=8.0, gpus=2.0, gpu_type="a100"),
+    ),
+    gpu_types={"v100": GpuType(), "a100": GpuType()},
+)
+
+SHARES = """
+    job submit runs tasks cpus gpus gpu_type
+    a   0      10   1     1    0.6  v100
+    b   0      10   2     1    0.5  -
+    c   0      10   1     1    2    -
+"""
+
+
+def gpu_state() -> ClusterState:
+    return waiting_state(table(SHARES, GPUS), settings())
+
+
+def start_on(row: int, *entries: tuple[int, int, int]) -> Start:
+    tasks_on: dict[int, int] = {}
+    for node, tasks, _ in entries:
+        tasks_on[node] = tasks_on.get(node, 0) + tasks
+    return Start(row, tuple(sorted(tasks_on.items())), gpus=entries)
+
+
+@pytest.mark.parametrize(
+    ("starts", "problems"),
+    [
+        ((start_on(0, (0, 1, 1)), start_on(1, (1, 2, 1)), start_on(2, (2, 1, 3))), []),
+        ((start_on(1, (1, 1, 1), (1, 1, 2)),), []),
+        ((start_on(0, (2, 1, 1)),), ["row 0 may not run on node 2"]),  # an a100
+        ((start_on(0, (0, 1, 1)), start_on(1, (0, 2, 1))), ["row 1 does not fit on its GPUs of node 0"]),
+        ((start_on(0, (0, 1, 3)),), ["row 0 names other GPUs of node 0 than it needs"]),
+        ((start_on(2, (0, 1, 1)),), ["row 2 names other GPUs of node 0 than it needs"]),
+        ((start_on(2, (0, 1, 6)),), ["row 2 names other GPUs of node 0 than it needs"]),  # there is no third
+        ((start_on(0, (0, 1, 2)), start_on(2, (0, 1, 3))), ["row 2 does not fit on node 0"]),
+        ((Start(0, ((0, 1),), gpus=((1, 1, 1),)),), ["row 0 has its GPUs on other nodes than its tasks"]),
+        ((Start(0, ((0, 1),)),), ["row 0 has its GPUs on other nodes than its tasks"]),
+    ],
+)
+def test_check_plan_looks_at_single_gpus(starts: tuple[Start, ...], problems: list[str]) -> None:
+    snapshot = gpu_state().snapshot(0.0)
+    assert check_plan(snapshot, Plan(snapshot.version, starts)) == problems
+
+
+def test_check_plan_knows_closed_nodes_and_lost_gpus() -> None:
+    state = gpu_state()
+    state.set_open(1, is_open=False)
+    state.lose_gpus(0, 1)
+    snapshot = state.snapshot(0.0)
+    assert snapshot.closed.tolist() == [False, True, False]
+    assert snapshot.lost_gpus.tolist() == [1, 0, 0]
+    assert check_plan(snapshot, Plan(0, (start_on(0, (1, 1, 1)),))) == ["row 0 may not run on node 1"]
+    assert check_plan(snapshot, Plan(0, (start_on(0, (0, 1, 1)),))) == ["row 0 does not fit on its GPUs of node 0"]
+    assert check_plan(snapshot, Plan(0, (start_on(0, (0, 1, 2)),))) == []
+    assert check_plan(snapshot, Plan(0, (start_on(2, (0, 1, 3)),))) == ["row 2 does not fit on node 0"]
+    proposed = plan(snapshot, settings())
+    assert [start.gpus for start in proposed.starts] == [((0, 1, 2),), ((2, 2, 1),)]
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        (start_on(0, (2, 1, 1)), "job in row 0 may not run on node 2"),
+        (start_on(1, (0, 2, 4)), "does not fit"),  # there is no third GPU
+        (start_on(2, (0, 1, 1)), "does not fit"),  # it needs two
+        (Start(0, ((0, 1),)), "does not fit"),  # which one?
+    ],
+)
+def test_commit_refuses_other_types_and_gpus(start: Start, reason: str) -> None:
+    state = gpu_state()
+    with pytest.raises(PlanRejectedError, match=reason):
+        state.commit(Plan(state.version, (start,)), 0.0)
+
+
+def test_commit_takes_the_gpus_of_the_plan() -> None:
+    state = gpu_state()
+    state.commit(Plan(state.version, (start_on(0, (0, 1, 2)), start_on(1, (2, 1, 1), (2, 1, 2)))), 0.0)
+    assert state.entries_of(0) == [(0, 1, 2)]
+    assert state.entries_of(1) == [(2, 1, 1), (2, 1, 2)]
+    again = ClusterState.from_snapshot(
+        state.snapshot(0.0), score=np.zeros(1), backfill="none", placement="first-fit", depth=0
+    )
+    np.testing.assert_array_equal(again.node_free, state.node_free)
+    assert [again.entries_of(i) for i in range(2)] == [state.entries_of(int(row)) for row in state.running]

@@ -48,6 +48,11 @@ def test_hand_computed_metrics() -> None:
             "throughput_jobs_per_h": 3 / 120 * 3600,
             "avg_queue_length": (20 + 10) / 120,
             "max_queue_length": 2,  # from 10 s to 20 s
+            # Of 20 s the first job shares 10 s with one other and 10 s with two: n = 2.5; its whole cluster would be a
+            # 2.5th of that, and the jobs of 2 CPUs have n = 95/60 and 40/15. Completion over run time · max(1, n·g/4):
+            # 20/(20 · 2.5), 60/(40 · 1), 15/(5 · 4/3), 20/20.
+            "avg_ftf_rho": (0.4 + 1.5 + 2.25 + 1) / 4,
+            "p95_ftf_rho": 1.5 + 0.85 * 0.75,
             "slo_attainment": 1 / 2,  # ends at 60 (due at 60) and at 25 (due at 24)
             "jobs_completed": 3,
             "jobs_failed": 1,

@@ -27,10 +27,12 @@ def view(now_s: float = NOW_S) -> QueueView:
         processors=[4.0, 9.0],
         priority=[1.0, 2.0],
         attained_s=[120.0, 0.0],
+        deadline_s=[500.0, 9_200.0],
         user_idx=[0, 1],
         queue_idx=[1, 0],
     )
-    return QueueView(now_s, jobs, total_processors=16.0, usage_s=np.asarray([300.0, 100.0]))
+    usage_s, shares = np.asarray([300.0, 100.0]), np.asarray([0.25, 0.5])
+    return QueueView(now_s, jobs, total_processors=16.0, usage_s=usage_s, shares=shares)
 
 
 WEEK_S = 7 * 86400.0
@@ -49,9 +51,11 @@ EXPECTED = {
     "f4": (100 * 2 + 530000 * 1, 10_000 * 3 + 530000 * 2),
     "wfp3": (-((100 / 100) ** 3) * 4, -((10 / 10_000) ** 3) * 9),
     "unicep": (-100 / (2 * 100), -10 / (math.log2(9) * 10_000)),
-    # 120 processor-seconds on 4 processors are 30 s of the expected 80 s.
-    "srtf": (80 - 30, 9_000),
+    "srtf": (80, 9_000),  # what is expected is what is left
     "las": (120, 0),
+    "tiresias": (10, 100),  # both below the first threshold: by submission
+    "edf": (500, 9_200),
+    "slack": (500 - 80, 9_200 - 9_000),
     "priority": (-1, -2),
     # Usage shares 3/4 and 1/4 over an equal share of 1/2 each.
     "fairshare": (-(2**-1.5), -(2**-0.5)),
@@ -59,6 +63,10 @@ EXPECTED = {
         -(1000 * 100 / WEEK_S + 1000 * 4 / 16 + 10_000 * 2**-1.5 + 1000 * 1 / 2 + 0),
         -(1000 * 10 / WEEK_S + 1000 * 9 / 16 + 10_000 * 2**-0.5 + 1000 * 2 / 2 + 0),
     ),
+    "drf": (0.25, 0.5),
+    "het-las": (120, 0),  # what decides between equal shares, and who fills idle nodes
+    "het-makespan": (-80, -9_000),
+    "elastic": (10, 100),
 }
 
 
@@ -101,6 +109,25 @@ def test_multifactor_age_is_capped() -> None:
     np.testing.assert_array_equal(chosen.score(QueueView(3 * 86400.0, jobs, 1.0)), [-5.0, -2.5, 0.0])
 
 
+def test_tiresias_moves_jobs_down_a_queue_at_each_threshold() -> None:
+    """Queues 0 to 3 by attained GPU-seconds, a threshold itself belonging to the next; inside a queue by submission."""
+    attained = [3249.0, 3250.0, 7200.0, 17_999.0, 18_000.0, 0.0]
+    jobs = columns(6, submit_s=[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], attained_s=attained)
+    chosen = choose_ordering("tiresias")
+    now = QueueView(10.0, jobs, 16.0)
+    assert chosen.rank(now).tolist() == [0, 1, 2, 2, 3, 0]
+    assert np.argsort(chosen.score(now)).tolist() == [0, 5, 1, 2, 3, 4]
+    two = choose_ordering("tiresias:first=10,second=20,third=20")
+    assert two.rank(now).tolist() == [3, 3, 3, 3, 3, 0]
+
+
+def test_jobs_without_a_deadline_come_last() -> None:
+    jobs = columns(3, deadline_s=[np.inf, 50.0, 40.0], expected_s=[1.0, 30.0, 5.0])
+    now = QueueView(0.0, jobs, 1.0)
+    assert np.argsort(choose_ordering("edf").score(now)).tolist() == [2, 1, 0]
+    assert choose_ordering("slack").score(now).tolist() == [np.inf, 20.0, 35.0]
+
+
 def test_unknown_users_and_an_unused_cluster_have_the_full_share() -> None:
     jobs = columns(2, user_idx=[-1, 0])
     chosen = choose_ordering("fairshare")
@@ -141,7 +168,7 @@ def test_names_that_do_not_exist(text: str, message: str) -> None:
 
 
 def test_a_name_that_resembles_none_gets_the_list() -> None:
-    with pytest.raises(UsageError, match=r"unknown policy 'zzzz'; known: f1, f2, .*, wfp3$"):
+    with pytest.raises(UsageError, match=r"unknown policy 'zzzz'; known: .*f1, f2, .*, wfp3$"):
         choose_ordering("zzzz")
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shunter.scheduler.decide import Settings
 from shunter.scheduler.errors import OutputError, UsageError
 from shunter.scheduler.policies.registry import choose_ordering
-from shunter.sim.checkpoint import load_checkpoint, save_checkpoint
+from shunter.sim.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from shunter.sim.engine import Options, Simulation
 from shunter.sim.replay import Interrupted, simulate
 from shunter.sim.result import RUN_FILES
@@ -156,10 +156,11 @@ def test_a_missing_file_is_refused(long_trace: Trace, tmp_path: Path) -> None:
 def test_another_format_is_refused(saved: Path, long_trace: Trace) -> None:
     with np.load(saved) as archive:
         arrays = dict(archive)
-    arrays["head"] = np.frombuffer(arrays["head"].tobytes().replace(b'"format": 1', b'"format": 9'), dtype=np.uint8)
+    head = arrays["head"].tobytes().replace(f'"format": {FORMAT}'.encode(), b'"format": 9')
+    arrays["head"] = np.frombuffer(head, dtype=np.uint8)
     with saved.open("wb") as file:
         np.savez(file, **arrays)
-    with pytest.raises(UsageError, match="checkpoint format 9, expected 1"):
+    with pytest.raises(UsageError, match=f"checkpoint format 9, expected {FORMAT}"):
         simulate(long_trace, checkpoint=saved, resume=True)
 
 

@@ -184,13 +184,13 @@ def test_run_can_be_stopped_and_taken_up_again() -> None:
 def test_events_of_an_instant_come_in_order() -> None:
     clock, seen = EventClock(), []
     note = [lambda event: seen.append((clock.now, event.value))]
-    for order in (Order.PASS, Order.ARRIVAL, Order.END, Order.REPAIR, Order.FAILURE):
+    for order in (Order.PASS, Order.ARRIVAL, Order.END, Order.OUTAGE, Order.STOP):
         clock.at(0.1 + 0.2, order, note, order.name)
     clock.at(0.25, Order.PASS, note, "before")
     assert clock.pending[0] == (0.25, Order.PASS, "before")
     while clock.pending:
         clock.step()
-    assert [value for _, value in seen] == ["before", "END", "FAILURE", "REPAIR", "ARRIVAL", "PASS"]
+    assert [value for _, value in seen] == ["before", "END", "STOP", "OUTAGE", "ARRIVAL", "PASS"]
     assert {time_s for time_s, _ in seen} == {0.25, 0.1 + 0.2}  # exactly the times asked for
     assert clock.instant_is_over
 

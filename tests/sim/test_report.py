@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import struct
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -23,10 +20,10 @@ from shunter.sim.report.figures import FIGURES, write_figures
 from shunter.sim.report.formats import amount, best_indices, duration, human, metric_order, metric_view
 from shunter.sim.report.html import render_report, write_report
 from shunter.sim.result import Result
+from tests.sim.browser import CHROMIUM, opened
 
 Pair = tuple[Result, Result]
 VOID = {"meta", "link", "br", "hr", "img", "input"}
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 class Page(HTMLParser):
@@ -207,32 +204,11 @@ def test_all_jobs_rejected_is_said(two_results: Pair) -> None:
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_browser_draws_every_chart_without_an_error(two_results: Pair, tmp_path: Path, number: int) -> None:
     write_report(two_results[:number], tmp_path / "report.html", gantt_start_s=0.0)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        done = subprocess.run(
-            [
-                str(CHROMIUM),
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--no-first-run",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                f"--user-data-dir={profile}",
-                "--enable-logging=stderr",
-                "--v=0",
-                "--dump-dom",
-                f"file://{tmp_path / 'report.html'}",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-    assert "Uncaught" not in done.stderr
-    assert "CONSOLE" not in done.stderr
-    assert "alert(1)</script>" not in done.stdout.replace("\\u003c", "<").split('id="data"')[0]
-    charts = re.findall(r'<div class="chart" id="(\w+)">(<svg.*?</svg>)', done.stdout, re.DOTALL)
+    stdout, stderr = opened(tmp_path / "report.html")
+    assert "Uncaught" not in stderr
+    assert "CONSOLE" not in stderr
+    assert "alert(1)</script>" not in stdout.replace("\\u003c", "<").split('id="data"')[0]
+    charts = re.findall(r'<div class="chart" id="(\w+)">(<svg.*?</svg>)', stdout, re.DOTALL)
     assert [name for name, _ in charts] == ["cdf", "size", "utilisation", "queue", "gantt"]
     for _, svg in charts:
         assert "<title" in svg

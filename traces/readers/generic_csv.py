@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
 CLOCKS = ("submit_s", "start_s", "end_s", "deadline_s")
-TEXTS = ("job_id", "gpu_type", "user", "group", "queue", "model_class", "outcome")
+TEXTS = ("job_id", "gpu_type", "user", "group", "queue", "model_class", "outcome", "gpu_profile")
+WHOLE = ("tasks", "min_gpus", "max_gpus")
 NEEDED = ("job_id", "submit_s", "duration_s")
 TRUE, FALSE = ("true", "True", "TRUE", "1", "yes"), ("false", "False", "FALSE", "0", "no")
 
@@ -41,7 +42,7 @@ def _value(table: RawTable, name: str, rule: Column) -> pl.Series:
     minimum = None if name in ("priority", "deadline_s") else 0.0
     if name in CLOCKS and rule.unit is None and rule.scale is None:
         return table.time(rule.column, optional=not required, missing=missing)
-    whole = name == "tasks"
+    whole = name in WHOLE
     return table.number(rule.column, scale=scale, minimum=minimum, optional=not required, missing=missing, whole=whole)
 
 

@@ -12,7 +12,7 @@ from shunter.scheduler.errors import ConfigError, TraceError
 from shunter.traces.compression import split_name
 from shunter.traces.readers.base import Format, Head, Source
 from shunter.traces.readers.draft import peak_cluster
-from shunter.traces.tables import BadRow, Cleaning, ClusterSpec, NodeGroup, Trace, job_schema, make_jobs
+from shunter.traces.tables import BadRow, Cleaning, ClusterSpec, Trace, job_schema, make_jobs
 
 MAGIC = b"PAR1"
 METADATA_KEY = "shunter.trace"
@@ -36,11 +36,6 @@ def trace_metadata(trace: Trace) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
-def _cluster(content: Mapping[str, Any]) -> ClusterSpec:
-    groups = tuple(NodeGroup(**group) for group in content["groups"])
-    return ClusterSpec(**{**content, "groups": groups})
-
-
 def _cleaning(content: Mapping[str, Any]) -> Cleaning:
     bad_rows = tuple(BadRow(**row) for row in content.get("bad_rows", ()))
     return Cleaning(**{**content, "bad_rows": bad_rows})
@@ -58,7 +53,7 @@ def _parse_metadata(source: Source, text: str) -> dict[str, Any]:
             raise TraceError(f"{source.path}: written by a newer version (metadata version {content['version']})")
         return {
             "name": str(content["name"]),
-            "cluster": _cluster(content["cluster"]),
+            "cluster": ClusterSpec.from_dict(content["cluster"]),
             "start_unix_s": content["start_unix_s"],
             "source": str(content["source"]),
             "sha256": str(content["sha256"]),
@@ -66,7 +61,7 @@ def _parse_metadata(source: Source, text: str) -> dict[str, Any]:
             "cleaning": _cleaning(content["cleaning"]),
             "header": {str(key): str(value) for key, value in content["header"].items()},
         }
-    except (json.JSONDecodeError, KeyError, TypeError, ConfigError) as problem:
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ConfigError) as problem:
         raise TraceError(f"{source.path}: damaged trace metadata ({problem})") from None
 
 

@@ -1,0 +1,294 @@
+"""Power, energy, carbon and money of a schedule, as formulas over arrays.
+
+The model is linear in what is held: a node that is up draws ``idle_w + (peak_w − idle_w) · share of its CPUs held``,
+and each working GPU on it ``idle_w + (peak_w − idle_w) · share held``; a node that is down, and a failed GPU, draw
+nothing. (Linear in the use of the CPUs as in Fan, Weber & Barroso, Power provisioning for a warehouse-sized computer,
+ISCA 2007.) What is held counts as busy: a scheduler knows allocations, so the figures are upper bounds for jobs that
+leave their GPUs idle.
+
+So energy is a sum over intervals: the idle power of the nodes while up, and the additional power of each placement.
+Nothing has to be sampled, and carbon is the same sum with seconds weighted by the intensity of that time and region.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shunter.scheduler.types import BoolArray, FloatArray, IntArray
+
+HOUR_S = 3600.0
+J_PER_KWH = 3.6e6
+WHOLE_NODE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class NodePower:
+    """What each node draws and has; all arrays (N,).
+
+    Attributes:
+        idle_w: Node without its GPUs, idle.
+        peak_w: The same, all CPUs held.
+        gpu_idle_w: One of its GPUs, idle.
+        gpu_peak_w: One of its GPUs, held.
+        cpus: CPUs. Where a node's CPUs are not known (0), it is as busy as its GPUs.
+        gpus: GPUs.
+    """
+
+    idle_w: FloatArray
+    peak_w: FloatArray
+    gpu_idle_w: FloatArray
+    gpu_peak_w: FloatArray
+    cpus: FloatArray
+    gpus: FloatArray
+
+    @property
+    def at_rest_w(self) -> FloatArray:
+        """(N,) a node that is up with nothing on it."""
+        return self.idle_w + self.gpus * self.gpu_idle_w
+
+    @property
+    def at_most_w(self) -> FloatArray:
+        """(N,) a node with everything held."""
+        return self.peak_w + self.gpus * self.gpu_peak_w
+
+    def added_w(self, node: IntArray, cpus: FloatArray, gpus: FloatArray) -> FloatArray:
+        """(P,) power that holding ``cpus`` and ``gpus`` on ``node`` adds to the node at rest."""
+        known, cards = self.cpus[node], self.gpus[node]
+        share = np.where(known > 0, cpus / np.maximum(known, 1e-300), gpus / np.maximum(cards, 1e-300))
+        share = np.where((known > 0) | (cards > 0), share, 0.0)
+        added: FloatArray = share * (self.peak_w - self.idle_w)[node]
+        return added + gpus * (self.gpu_peak_w - self.gpu_idle_w)[node]
+
+
+@dataclass(frozen=True, slots=True)
+class Placements:
+    """What jobs held where and when; one row a job, attempt and node (or GPU), all arrays (P,)."""
+
+    job: IntArray
+    node: IntArray
+    from_s: FloatArray
+    until_s: FloatArray
+    cpus: FloatArray
+    gpus: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Downtimes:
+    """When nodes, or single GPUs of nodes that are up, were without power; all arrays (D,), never overlapping.
+
+    ``gpu`` is −1 for a whole node, ``until_s`` may be inf.
+    """
+
+    node: IntArray
+    gpu: IntArray
+    from_s: FloatArray
+    until_s: FloatArray
+
+    @classmethod
+    def none(cls) -> Downtimes:
+        """Nothing ever fails."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Intensity:
+    """Carbon intensity of electricity as steps of equal length, repeated for ever.
+
+    Attributes:
+        g_per_kwh: (H,) grams of CO₂ equivalent per kWh.
+        step_s: Length of a step.
+        offset_s: Where in the series the trace's second 0 lies.
+    """
+
+    g_per_kwh: FloatArray
+    step_s: float = HOUR_S
+    offset_s: float = 0.0
+
+    @classmethod
+    def constant(cls, g_per_kwh: float) -> Intensity:
+        """The same at all times."""
+        return cls(np.asarray([g_per_kwh]))
+
+    def integral(self, times_s: FloatArray) -> FloatArray:
+        """The integral of the intensity from the series' begin to these times, in g/kWh · s; same shape."""
+        period_s = len(self.g_per_kwh) * self.step_s
+        area = np.concatenate([[0.0], np.cumsum(self.g_per_kwh * self.step_s)])
+        rounds, rest_s = np.divmod(np.asarray(times_s, dtype=np.float64) + self.offset_s, period_s)
+        inside: FloatArray = np.interp(rest_s, np.arange(len(area)) * self.step_s, area)
+        total: FloatArray = rounds * area[-1] + inside
+        return total
+
+
+def energy_kwh(
+    power: NodePower, placements: Placements, down: Downtimes, from_s: float, until_s: float
+) -> tuple[float, FloatArray]:
+    """Energy of the cluster and of each node between two times, in kWh: (total, (N,)). Cost: O(N + P + D)."""
+    weights = _seconds(placements.from_s, placements.until_s, from_s, until_s)
+    lost = _seconds(down.from_s, down.until_s, from_s, until_s)
+    joules = _per_node(power, placements, down, np.full(len(power.idle_w), until_s - from_s), weights, lost)
+    return float(joules.sum()) / J_PER_KWH, joules / J_PER_KWH
+
+
+def carbon_kg(
+    power: NodePower,
+    placements: Placements,
+    down: Downtimes,
+    from_s: float,
+    until_s: float,
+    *,
+    region_idx: IntArray,
+    intensities: list[Intensity],
+) -> tuple[float, FloatArray]:
+    """Emissions of the cluster and of each region between two times, in kg CO₂ equivalent: (total, (G,)).
+
+    Args:
+        power: Of the nodes.
+        placements: What was held.
+        down: What drew nothing.
+        from_s: Begin.
+        until_s: End.
+        region_idx: (N,) region of each node.
+        intensities: Of each region.
+    """
+    per_region = np.zeros(len(intensities))
+    for region, intensity in enumerate(intensities):
+
+        def grams(begin_s: FloatArray, end_s: FloatArray, series: Intensity = intensity) -> FloatArray:
+            clipped = np.clip(begin_s, from_s, until_s), np.clip(end_s, from_s, until_s)
+            return series.integral(clipped[1]) - series.integral(clipped[0])
+
+        whole = float(grams(np.asarray([from_s]), np.asarray([until_s]))[0])
+        held, lost = grams(placements.from_s, placements.until_s), grams(down.from_s, down.until_s)
+        weighted = _per_node(power, placements, down, np.full(len(region_idx), whole), held, lost)
+        per_region[region] = weighted[region_idx == region].sum() / J_PER_KWH / 1000.0
+    return float(per_region.sum()), per_region
+
+
+def power_series(
+    power: NodePower, placements: Placements, down: Downtimes, from_s: float, until_s: float
+) -> tuple[FloatArray, FloatArray]:
+    """Times at which the cluster's power changes and the power from then on, in W: ((T,), (T,)), from ``from_s`` on.
+
+    Its integral until ``until_s`` is the energy. Cost: O((P + D) log (P + D)).
+    """
+    added_w = power.added_w(placements.node, placements.cpus, placements.gpus)
+    saved_w = _saved_w(power, down)
+    times = np.concatenate([[from_s], placements.from_s, placements.until_s, down.from_s, down.until_s])
+    steps = np.concatenate([[power.at_rest_w.sum()], added_w, -added_w, -saved_w, saved_w])
+    times = np.maximum(times, from_s)
+    kept = times < until_s
+    instants, where = np.unique(times[kept], return_inverse=True)
+    changes = np.bincount(where.reshape(-1), weights=steps[kept], minlength=len(instants))
+    return instants, np.cumsum(changes)
+
+
+def headroom_gpus(power_cap_w: float, draw_w: float, added_w: FloatArray) -> IntArray:
+    """How many more GPUs may become busy under a power cap: (K,) for K kinds of GPU, each on its own.
+
+    Args:
+        power_cap_w: What the cluster may draw.
+        draw_w: What it draws now, see ``current_power_w``.
+        added_w: (K,) what one more held GPU adds, with the CPUs that come with it; at least 0. A kind that adds nothing
+            is not limited: 2⁶² then.
+    """
+    unlimited = np.int64(1) << 62
+    room_w = max(power_cap_w - draw_w, 0.0)
+    counts = np.floor(room_w / np.where(added_w > 0, added_w, 1.0) * (1 + 1e-12))
+    return np.where(added_w > 0, np.minimum(counts, 2.0**62), unlimited).astype(np.int64)
+
+
+def current_power_w(
+    power: NodePower, cpus: FloatArray, gpus: FloatArray, is_up: BoolArray, working_gpus: FloatArray
+) -> float:
+    """What the cluster draws at one moment, in W.
+
+    Args:
+        power: Of the nodes.
+        cpus: (N,) CPUs held.
+        gpus: (N,) GPUs held.
+        is_up: (N,) whether a node is up.
+        working_gpus: (N,) GPUs that have not failed.
+    """
+    nodes = np.arange(len(power.idle_w), dtype=np.int64)
+    at_rest_w = power.idle_w + working_gpus * power.gpu_idle_w
+    return float((at_rest_w + power.added_w(nodes, cpus, gpus))[is_up].sum())
+
+
+# --- money ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Price of the nodes while up, in the cluster's currency.
+
+    Attributes:
+        total: Of all nodes.
+        on_demand: Of nodes that the provider may not take back.
+        spot: Of the others.
+        per_node: (N,) of each node.
+    """
+
+    total: float
+    on_demand: float
+    spot: float
+    per_node: FloatArray
+
+
+def cost(price_per_h: FloatArray, is_spot: BoolArray, down: Downtimes, from_s: float, until_s: float) -> Cost:
+    """Price of the nodes between two times: every node is paid for while it is up, busy or not.
+
+    Args:
+        price_per_h: (N,) price of each node for an hour.
+        is_spot: (N,) whether a node is bought on the spot market.
+        down: Times that are not paid for: those of whole nodes.
+        from_s: Begin.
+        until_s: End.
+    """
+    whole = down.gpu == WHOLE_NODE
+    lost_s = _seconds(down.from_s, down.until_s, from_s, until_s)[whole]
+    up_s = (until_s - from_s) - np.bincount(down.node[whole], weights=lost_s, minlength=len(price_per_h))
+    per_node: FloatArray = up_s / HOUR_S * price_per_h
+    spot = float(per_node[is_spot].sum())
+    total = float(per_node.sum())
+    return Cost(total, total - spot, spot, per_node)
+
+
+def cost_of_jobs(power: NodePower, placements: Placements, price_per_h: FloatArray, num_jobs: int) -> FloatArray:
+    """(J,) each job's part of the price of the nodes it held: the larger of its shares of their CPUs and GPUs.
+
+    What is left to the total is the price of idling, which no job is charged. ``power`` tells what the nodes have.
+    """
+    node = placements.node
+    cpu_share = placements.cpus / np.where(power.cpus > 0, power.cpus, np.inf)[node]
+    gpu_share = placements.gpus / np.where(power.gpus > 0, power.gpus, np.inf)[node]
+    hours = (placements.until_s - placements.from_s) / HOUR_S
+    charged = np.maximum(cpu_share, gpu_share) * hours * price_per_h[node]
+    return np.bincount(placements.job, weights=charged, minlength=num_jobs).astype(np.float64, copy=False)
+
+
+# --- sums over intervals --------------------------------------------------------------------------------------------
+
+
+def _seconds(begin_s: FloatArray, end_s: FloatArray, from_s: float, until_s: float) -> FloatArray:
+    """Lengths of intervals inside a window."""
+    inside: FloatArray = np.maximum(np.minimum(end_s, until_s) - np.maximum(begin_s, from_s), 0.0)
+    return inside
+
+
+def _saved_w(power: NodePower, down: Downtimes) -> FloatArray:
+    """(D,) power at rest that is not drawn during each downtime."""
+    saved: FloatArray = np.where(down.gpu == WHOLE_NODE, power.at_rest_w[down.node], power.gpu_idle_w[down.node])
+    return saved
+
+
+def _per_node(
+    power: NodePower, placements: Placements, down: Downtimes, whole: FloatArray, held: FloatArray, lost: FloatArray
+) -> FloatArray:
+    """(N,) sums of power times weight: of the window (N,), of the placements (P,) and of the downtimes (D,)."""
+    count = len(power.idle_w)
+    added = power.added_w(placements.node, placements.cpus, placements.gpus) * held
+    rest = np.bincount(down.node, weights=_saved_w(power, down) * lost, minlength=count)
+    total: FloatArray = power.at_rest_w * whole + np.bincount(placements.node, weights=added, minlength=count) - rest
+    return total

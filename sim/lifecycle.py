@@ -1,0 +1,242 @@
+"""What becomes of each job over its attempts: starts, stops, losses, retries, and the tables that tell of them.
+
+The core counts with *expected* run times; here is what only the simulator knows: how long each job really has to run.
+Work is counted in seconds on the reference GPU type; an attempt first spends its restart overhead, then works at its
+speed until what was left is done or it is stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shunter.scheduler import layout as at
+from shunter.scheduler.failover import work_kept
+from shunter.scheduler.state import ClusterState
+from shunter.scheduler.types import UNITS_PER, BoolArray, FloatArray, IntArray
+from shunter.sim.workload import Workload
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ENDED = ("completed", "killed", "failed", "preempted", "lost")
+"""How an attempt ended: done; at its time limit; by a fault of its own; stopped for another; its node or GPU failed."""
+COMPLETED, KILLED, FAILED, PREEMPTED, LOST = range(len(ENDED))
+
+
+@dataclass(slots=True)
+class Log:
+    """Rows of a table as they happen, column by column."""
+
+    columns: dict[str, list[float]]
+
+    @classmethod
+    def of(cls, *names: str) -> Log:
+        """No rows yet."""
+        return cls({name: [] for name in names})
+
+    def add(self, *values: float) -> None:
+        """One more row."""
+        for column, value in zip(self.columns.values(), values, strict=True):
+            column.append(value)
+
+    def floats(self, name: str) -> FloatArray:
+        """A column as float64."""
+        return np.asarray(self.columns[name], dtype=np.float64)
+
+    def ints(self, name: str) -> IntArray:
+        """A column as int64."""
+        return np.asarray(self.columns[name], dtype=np.int64)
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """The jobs' attempts so far; every array has shape (J,).
+
+    Attributes:
+        workload: What is replayed.
+        left_s: Reference seconds of work left when the present or next attempt begins.
+        count: Attempts begun.
+        epoch: Goes up whenever the end of the running attempt changes, so that an end on the clock can be stale.
+        losses: Attempts that failures ended.
+        first_start_s: First start; NaN before.
+        end_s: End for good; NaN before.
+        lost_s: Work thrown away.
+        requeued_s: Seconds waited after the first start.
+        stopped_s: When the last attempt was stopped.
+        gave_up: Jobs that failed for good.
+        log: One row an attempt that has ended.
+        held: One row a job, attempt, node and GPU.
+    """
+
+    workload: Workload
+    left_s: FloatArray
+    count: IntArray
+    epoch: IntArray
+    losses: IntArray
+    first_start_s: FloatArray
+    end_s: FloatArray
+    lost_s: FloatArray
+    requeued_s: FloatArray
+    stopped_s: FloatArray
+    gave_up: BoolArray
+    log: Log = field(
+        default_factory=lambda: Log.of(
+            "job", "attempt", "start_s", "end_s", "ended", "work_s", "lost_s", "overhead_s", "tasks"
+        )
+    )
+    held: Log = field(default_factory=lambda: Log.of("job", "attempt", "node", "gpu", "tasks"))
+
+    @classmethod
+    def of(cls, workload: Workload) -> Lifecycle:
+        """Nothing has run."""
+        size = workload.num_jobs
+        return cls(
+            workload=workload,
+            left_s=workload.run_s.copy(),
+            count=np.zeros(size, dtype=np.int64),
+            epoch=np.zeros(size, dtype=np.int64),
+            losses=np.zeros(size, dtype=np.int64),
+            first_start_s=np.full(size, np.nan),
+            end_s=np.full(size, np.nan),
+            lost_s=np.zeros(size),
+            requeued_s=np.zeros(size),
+            stopped_s=np.full(size, np.nan),
+            gave_up=np.zeros(size, dtype=np.bool_),
+        )
+
+    def begin(self, state: ClusterState, row: int, now_s: float) -> float:
+        """An attempt begins; returns when it will end if nothing happens to it."""
+        self.count[row] += 1
+        self.epoch[row] += 1
+        if self.count[row] == 1:
+            self.first_start_s[row] = now_s
+        else:
+            self.requeued_s[row] += now_s - self.stopped_s[row]
+        self._note_nodes(state, row)
+        return self.end_of(state, row)
+
+    def end_of(self, state: ClusterState, row: int) -> float:
+        """When a running job will be done at its present speed."""
+        done_s, since_s, rate = state.jobs_f[[at.DONE_S, at.SINCE_S, at.RATE], row].tolist()
+        return float(since_s + max(self.left_s[row] - done_s, 0.0) / rate)
+
+    def finish(self, state: ClusterState, row: int, now_s: float) -> None:
+        """A job has done all its work; call it before the state lets go of it."""
+        killed = bool(self.workload.killed[row])
+        self._close(state, row, now_s, KILLED if killed else COMPLETED, float(self.left_s[row]), 0.0)
+        self.end_s[row] = now_s
+
+    def interrupt(self, state: ClusterState, row: int, now_s: float, ended: int) -> float:
+        """An attempt is over before its end; call it before the state lets go of the job.
+
+        Returns:
+            Reference seconds of the attempt's work that need not be done again: all of it where the job was stopped for
+            others, its grace period included, and what its checkpoints have kept where a failure ended it.
+        """
+        done_s = min(state.work_done_s(row, now_s), float(self.left_s[row]))
+        kept_s = done_s
+        if ended != PREEMPTED:
+            before_s = float(self.workload.run_s[row] - self.left_s[row])
+            kept = work_kept(np.asarray([before_s + done_s]), self.workload.columns.checkpoint_s[[row]])
+            kept_s = min(max(float(kept[0]) - before_s, 0.0), done_s)
+        self._close(state, row, now_s, ended, done_s, done_s - kept_s)
+        self.left_s[row] -= kept_s
+        self.lost_s[row] += done_s - kept_s
+        self.stopped_s[row] = now_s
+        self.losses[row] += int(ended != PREEMPTED)
+        return kept_s
+
+    def give_up(self, row: int, now_s: float) -> None:
+        """A job is not tried again: all that it has done is lost."""
+        self.gave_up[row] = True
+        self.end_s[row] = now_s
+        self.lost_s[row] += self.workload.run_s[row] - self.left_s[row]
+
+    def _close(self, state: ClusterState, row: int, now_s: float, ended: int, work_s: float, lost_s: float) -> None:
+        start_s = float(state.jobs_f[at.START_S, row])
+        overhead_s = min(float(state.jobs_f[at.OVERHEAD_S, row]), now_s - start_s)
+        tasks = int(state.jobs_i[at.TASKS, row])
+        self.log.add(row, int(self.count[row]), start_s, now_s, ended, work_s, lost_s, overhead_s, tasks)
+        self.epoch[row] += 1
+
+    def _note_nodes(self, state: ClusterState, row: int) -> None:
+        attempt = int(self.count[row])
+        for node, tasks, mask in state.entries_of(row):
+            if mask == 0:
+                self.held.add(row, attempt, node, -1, tasks)
+                continue
+            gpus = [g for g in range(mask.bit_length()) if mask >> g & 1]
+            for gpu in gpus:
+                self.held.add(row, attempt, node, gpu, tasks / len(gpus))
+
+    def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """``attempts`` and ``placements``, in the order in which the attempts ended and began."""
+        import polars as pl
+
+        log = self.log
+        working_s = log.floats("end_s") - log.floats("start_s") - log.floats("overhead_s")
+        rate = np.divide(log.floats("work_s"), working_s, out=np.full(len(working_s), np.nan), where=working_s > 0)
+        attempts = pl.DataFrame(
+            {
+                "job": log.ints("job"),
+                "attempt": log.ints("attempt"),
+                "start_s": log.floats("start_s"),
+                "end_s": log.floats("end_s"),
+                "ended": pl.Series(np.asarray(ENDED)[log.ints("ended")], dtype=pl.Enum(ENDED)),
+                "work_s": log.floats("work_s"),
+                "lost_s": log.floats("lost_s"),
+                "overhead_s": log.floats("overhead_s"),
+                "rate": rate,
+                "gpus": self._gpus_held(),
+            }
+        ).with_columns(pl.col("rate").fill_nan(None))
+        held = self.held
+        job, tasks = held.ints("job"), held.floats("tasks")
+        shapes = self._per_task(job)
+        placements = pl.DataFrame(
+            {
+                "job": job,
+                "attempt": held.ints("attempt"),
+                "node": held.ints("node"),
+                "gpu": held.ints("gpu"),
+                "gpus": tasks * shapes[:, 2],
+                "cpus": tasks * shapes[:, 0],
+                "memory_gib": tasks * shapes[:, 1],
+            }
+        )
+        return attempts, placements
+
+    def _gpus_held(self) -> FloatArray:
+        """GPUs of each attempt that has ended: those of the job, unless it is elastic."""
+        jobs, job = self.workload.trace.jobs, self.log.ints("job")
+        asked = (jobs.ints("tasks") * jobs.floats("gpus"))[job]
+        held: FloatArray = asked * (self.log.floats("tasks") / self.workload.demand.tasks[job])
+        return held
+
+    def _per_task(self, job: IntArray) -> FloatArray:
+        """(·, R) CPUs, GiB and GPUs of one task of these jobs."""
+        demand = self.workload.demand
+        amounts: FloatArray = demand.shapes[demand.shape_idx[job]] / np.asarray(UNITS_PER)
+        return amounts
+
+    ARRAYS = (
+        "left_s", "count", "epoch", "losses", "first_start_s", "end_s", "lost_s", "requeued_s", "stopped_s", "gave_up",
+    )  # fmt: skip
+
+    def arrays(self) -> dict[str, Any]:
+        """Everything that changes during a run, by name, for a checkpoint."""
+        own: dict[str, Any] = {f"lifecycle_{name}": getattr(self, name) for name in self.ARRAYS}
+        for prefix, log in (("log", self.log), ("held", self.held)):
+            own |= {f"lifecycle_{prefix}_{name}": log.floats(name) for name in log.columns}
+        return own
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take over arrays saved by ``arrays``."""
+        for name in self.ARRAYS:
+            getattr(self, name)[...] = arrays[f"lifecycle_{name}"]
+        for prefix, log in (("log", self.log), ("held", self.held)):
+            for name in log.columns:
+                log.columns[name] = arrays[f"lifecycle_{prefix}_{name}"].tolist()

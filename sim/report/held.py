@@ -1,0 +1,159 @@
+"""What ran on which node and GPU and when, and what was out of service, as arrays: what cluster charts are drawn from.
+
+Reads the tables ``attempts``, ``placements`` and ``outages`` of a result and the cluster in its manifest. A run without
+them gives None, and the report is then the one of a plain pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shunter.scheduler.energy import Downtimes, Placements
+from shunter.scheduler.errors import ConfigError, UsageError
+from shunter.scheduler.types import FloatArray, IntArray
+from shunter.sim.result import Result
+from shunter.traces.cluster_spec import ClusterSpec
+
+if TYPE_CHECKING:
+    import polars as pl
+
+NOTICE = "notice"
+"""Kind of an outage in which a node only takes nothing new: it is up and runs what it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What was held: one row a job, attempt, node and GPU, all arrays (P,), sorted by start, then job, node and GPU.
+
+    Attributes:
+        spec: The cluster.
+        job: Row of the job table.
+        attempt: Number of the attempt, from 1.
+        node: Row of the node.
+        gpu: GPU on its node; −1 where the GPUs of a node are not told apart.
+        start_s: Begin of the attempt.
+        end_s: Its end.
+        ended: Why it ended, as in the table ``attempts``.
+        gpus: GPUs held there.
+        cpus: CPUs held there.
+        down: What was out of service.
+        down_kinds: (D,) why.
+    """
+
+    spec: ClusterSpec
+    job: IntArray
+    attempt: IntArray
+    node: IntArray
+    gpu: IntArray
+    start_s: FloatArray
+    end_s: FloatArray
+    ended: list[str]
+    gpus: FloatArray
+    cpus: FloatArray
+    down: Downtimes
+    down_kinds: list[str]
+
+    def amount(self, resource: str) -> FloatArray:
+        """(P,) ``gpus`` or ``cpus``."""
+        return self.gpus if resource == "gpus" else self.cpus
+
+    def placements(self) -> Placements:
+        """The same for ``scheduler.energy``."""
+        return Placements(self.job, self.node, self.start_s, self.end_s, self.cpus, self.gpus)
+
+
+def node_amounts(spec: ClusterSpec, resource: str) -> FloatArray:
+    """(N,) ``gpus`` or ``cpus`` of each node; 0 where it has none or the specification does not say."""
+    amounts = [float(getattr(group, resource) or 0.0) for group in spec.groups]
+    return np.repeat(np.asarray(amounts, dtype=np.float64), [group.count for group in spec.groups])
+
+
+def cluster_of(result: Result) -> ClusterSpec | None:
+    """The cluster in a run's manifest; None when it is not there or not whole."""
+    content = result.manifest.get("cluster")
+    try:
+        return ClusterSpec.from_dict(content) if content else None
+    except (ConfigError, TypeError, AttributeError):
+        return None
+
+
+def held_of(result: Result) -> Held | None:
+    """What ran where; None for a run without placements or without its cluster.
+
+    Raises:
+        UsageError: The tables name jobs or nodes that there are not.
+    """
+    spec = cluster_of(result)
+    if spec is None or "placements" not in result.tables or "attempts" not in result.tables:
+        return None
+    rows = joined(result.tables["placements"], result.tables["attempts"])
+    down = result.tables.get("outages")
+    for what, table, column, size in (
+        ("placements", rows, "node", spec.num_nodes),
+        ("placements", rows, "job", result.jobs.height),
+        ("outages", down, "node", spec.num_nodes),
+    ):
+        if table is not None and table.height and not table[column].is_between(0, size - 1).all():
+            raise UsageError(f"{what}.parquet: names a {column} that is not one of the run's {size}; the files differ")
+    return Held(
+        spec=spec,
+        job=rows["job"].to_numpy(),
+        attempt=rows["attempt"].to_numpy(),
+        node=rows["node"].to_numpy(),
+        gpu=rows["gpu"].to_numpy(),
+        start_s=floats(rows, "start_s"),
+        end_s=floats(rows, "end_s"),
+        gpus=floats(rows, "gpus"),
+        cpus=floats(rows, "cpus"),
+        ended=rows["ended"].to_list(),
+        down=downtimes(down),
+        down_kinds=[] if down is None else down.filter(down["kind"] != NOTICE)["kind"].to_list(),
+    )
+
+
+def joined(placements: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
+    """The placements with the times and the end of their attempts, in the order of ``Held``."""
+    import polars as pl
+
+    rows = placements.join(
+        attempts.select("job", "attempt", "start_s", "end_s", pl.col("ended").cast(pl.String)), on=["job", "attempt"]
+    )
+    return rows.cast(dict.fromkeys(("job", "attempt", "node", "gpu"), pl.Int64)).sort("start_s", "job", "node", "gpu")
+
+
+def floats(rows: pl.DataFrame, name: str) -> FloatArray:
+    """A column as float64, 0 where it is missing."""
+    if name not in rows.columns:
+        return np.zeros(rows.height)
+    return rows[name].fill_null(0).to_numpy().astype(np.float64)
+
+
+def downtimes(outages: pl.DataFrame | None) -> Downtimes:
+    """The outages without those in which a node only takes nothing new."""
+    import polars as pl
+
+    if outages is None:
+        return Downtimes.none()
+    rows = outages.with_columns(pl.col("kind").cast(pl.String)).filter(pl.col("kind") != NOTICE)
+    return Downtimes(
+        *(rows[name].cast(pl.Int64).to_numpy() for name in ("node", "gpu")),
+        *(rows[name].cast(pl.Float64).fill_null(np.inf).to_numpy() for name in ("from_s", "until_s")),
+    )
+
+
+def availability(held: Held, first_s: float, last_s: float) -> FloatArray:
+    """(N,) share of the time between two instants in which each node was up; outages of single GPUs do not count."""
+    whole = held.down.gpu < 0
+    length_s = np.minimum(held.down.until_s, last_s) - np.maximum(held.down.from_s, first_s)
+    lost_s = np.bincount(held.down.node[whole], np.maximum(length_s[whole], 0.0), held.spec.num_nodes)
+    share: FloatArray = 1.0 - lost_s / (last_s - first_s)
+    return share
+
+
+def held_of_all(results: Sequence[Result]) -> list[Held | None]:
+    """``held_of`` each run."""
+    return [held_of(result) for result in results]
