@@ -35,8 +35,9 @@ demo: $(VENV)/.run ## Compare scheduling policies on two built-in workloads; wri
 test: $(VENV)/.dev warm ## Run the fast tests on WORKERS processes
 	$(RUN) -m pytest -n $(WORKERS) --dist loadscope -m "not slow" -q
 
-test-slow: $(VENV)/.dev warm ## Run the slow tests: whole logs under every backfilling
+test-slow: $(VENV)/.dev warm ## Run the slow tests: whole logs under every backfilling, new random examples
 	$(RUN) -m pytest -n $(WORKERS) -m slow -q
+	EXPLORE=1 $(RUN) -m pytest -n $(WORKERS) -q tests/properties
 
 lint: $(VENV)/.dev ## Check format, style and the import rules
 	$(VENV)/bin/ruff format --check .

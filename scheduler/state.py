@@ -334,6 +334,8 @@ class ClusterState:
                 self._kernels.add_entry(self.packed, start.row, node, tasks, mask)
                 self._kernels.refresh_node(self.packed, node)
             self._kernels.set_running(self.packed, start.row, now_s, int(start.backfilled))
+            if self.counters[at.SCORED]:
+                self.counters[at.DRAWN] += self.jobs_i[at.TASKS, start.row]
         for promise in plan.reservations:
             self.jobs_f[at.RESERVED_S, promise.row] = promise.start_s
         self.counters[at.RELEASED] = 0

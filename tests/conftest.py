@@ -1,8 +1,15 @@
-"""What all tests share: few threads."""
+"""What all tests share: few threads, and random examples that are the same in every run unless asked otherwise."""
 
 from __future__ import annotations
 
 import os
 
+from hypothesis import settings
+
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
     os.environ.setdefault(_variable, "1")
+
+# Kernels are compiled when they are first used, in the middle of a test: no deadline. ``make test-slow`` looks for new
+# examples (EXPLORE=1); the fast tests take the same ones every time, so that a failure is that of the change.
+settings.register_profile("shunter", deadline=None, derandomize=not os.environ.get("EXPLORE"))
+settings.load_profile("shunter")

@@ -287,7 +287,7 @@ def prepare_kernels(*, quiet: bool) -> None:
     from shunter.scheduler.compiled import is_cached, warm_up
 
     if not is_cached() and not quiet:
-        note("compiling the decision kernels, once after installation (about half a minute) …")
+        note("compiling the decision kernels, once after installation (up to a minute) …")
     warm_up()
 
 

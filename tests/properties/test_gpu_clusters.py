@@ -32,8 +32,8 @@ from shunter.traces.cluster_spec import TIERS, ClusterSpec, NodeGroup
 from shunter.traces.tables import Trace, make_jobs
 from tests.properties.gpu_strategies import Case, cases, clusters, failures, traces
 
-MANY = settings(max_examples=60, deadline=None)
-SOME = settings(max_examples=30, deadline=None)
+MANY = settings(max_examples=25, deadline=None)
+SOME = settings(max_examples=15, deadline=None)
 TABLES = ("attempts", "placements", "outages")
 
 
