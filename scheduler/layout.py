@@ -133,7 +133,8 @@ MAX_CPU = 30  # milli-CPU of the largest node
 MAX_GPU = 31  # milli-GPU of the largest node
 NUM_LEVELS = 32  # different shares that the typical tasks ask for
 SEED = 33
-NUM_COUNTERS = 34
+TIMED = 34  # 1 when attempts may be cut short: speeds, overheads and work done are kept
+NUM_COUNTERS = 35
 
 # shapes (NUM_SHAPE_ROWS, S) int64
 FREE_SLOTS = 0  # tasks of this shape that fit now, over all nodes

@@ -70,6 +70,7 @@ class ClusterState:
         depth: Waiting jobs behind the head that a pass looks at; 0 means all.
         locality_s: Longest time that a gang waits to be placed nearer together than it could be now.
         seed: Of the random placement.
+        timed: Attempts may be cut short, or speeds differ: keep what is needed to tell the work that was done.
         most_tasks: (J,) largest gang that each job may be resized to; None: none is resized.
     """
 
@@ -85,6 +86,7 @@ class ClusterState:
         depth: int = 0,
         locality_s: float = 0.0,
         seed: int = 0,
+        timed: bool = True,
         most_tasks: IntArray | None = None,
     ) -> None:
         from shunter.scheduler import kernels
@@ -130,6 +132,7 @@ class ClusterState:
         self.points = np.zeros((1 + len(demand.shapes), num_nodes) if scores else (1, 1))
         self.typical, num_levels = typical_tasks(demand, capacity)
         self._set_features()
+        self.counters[at.TIMED] = int(timed)
         self._set_scores(strategy if scores else 0, num_levels, seed)
 
         self.packed = at.State(

@@ -124,6 +124,7 @@ class Simulation:
             depth=settings.depth,
             locality_s=settings.locality_s,
             seed=options.seed,
+            timed=self.is_dynamic,
             most_tasks=None if workload.elastic is None else workload.elastic.max_tasks,
         )
         self.rounds: Rounds | None = None

@@ -7,6 +7,7 @@ speed until what was left is done or it is stopped.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +29,14 @@ COMPLETED, KILLED, FAILED, PREEMPTED, LOST = range(len(ENDED))
 
 @dataclass(slots=True)
 class Log:
-    """Rows of a table as they happen, column by column."""
+    """Rows of a table as they happen, column by column: eight bytes a value, where a list of numbers takes forty."""
 
-    columns: dict[str, list[float]]
+    columns: dict[str, array[float]]
 
     @classmethod
     def of(cls, *names: str) -> Log:
         """No rows yet."""
-        return cls({name: [] for name in names})
+        return cls({name: array("d") for name in names})
 
     def add(self, *values: float) -> None:
         """One more row."""
@@ -44,11 +45,11 @@ class Log:
 
     def floats(self, name: str) -> FloatArray:
         """A column as float64."""
-        return np.asarray(self.columns[name], dtype=np.float64)
+        return np.array(self.columns[name], dtype=np.float64)
 
     def ints(self, name: str) -> IntArray:
         """A column as int64."""
-        return np.asarray(self.columns[name], dtype=np.int64)
+        return np.array(self.columns[name], dtype=np.int64)
 
 
 @dataclass(slots=True)
@@ -239,4 +240,4 @@ class Lifecycle:
             getattr(self, name)[...] = arrays[f"lifecycle_{name}"]
         for prefix, log in (("log", self.log), ("held", self.held)):
             for name in log.columns:
-                log.columns[name] = arrays[f"lifecycle_{prefix}_{name}"].tolist()
+                log.columns[name] = array("d", arrays[f"lifecycle_{prefix}_{name}"])

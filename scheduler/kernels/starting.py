@@ -22,6 +22,7 @@ from shunter.scheduler.layout import (
     EXPECTED_S,
     GPUS,
     GROUP,
+    LISTED,
     MASK,
     MODEL,
     NEXT,
@@ -48,6 +49,7 @@ from shunter.scheduler.layout import (
     STOPPING,
     SWITCH,
     TASKS,
+    TIMED,
     USED,
     WORST_FIT,
     ZONE,
@@ -113,22 +115,33 @@ def rate_of(st: State, row: Int) -> float:
 
 
 @compiled
+def count_use(st: State, row: Int, sign: Int) -> None:
+    """Count what a job holds against its group's quota and the power cap, or no longer."""
+    if st.jobs_i[GROUP, row] >= 0:
+        st.groups[USED, st.jobs_i[GROUP, row]] += sign * st.jobs_i[SIZE, row]
+    st.counters[POWER_USED_W] += sign * st.jobs_i[POWER_W, row]
+
+
+@compiled
 def set_running(st: State, row: Int, now_s: float, backfilled: Int) -> None:
     """Let a job that holds its nodes run: the rest of a start, whatever chose the nodes."""
-    rate = rate_of(st, row) if st.counters[RATED] == 1 else 1.0
-    begins_s = now_s + st.jobs_f[OVERHEAD_S, row]
+    # Rows that no rule needs are not touched: each is a line of memory away from the others.
     st.jobs_f[START_S, row] = now_s
-    st.jobs_f[RATE, row] = rate
-    st.jobs_f[SINCE_S, row] = begins_s
-    st.jobs_f[DONE_S, row] = 0.0
-    running_insert(st, row, begins_s + st.jobs_f[EXPECTED_S, row] / rate)
+    if st.counters[TIMED] == 1:
+        rate = rate_of(st, row) if st.counters[RATED] == 1 else 1.0
+        begins_s = now_s + st.jobs_f[OVERHEAD_S, row]
+        st.jobs_f[RATE, row] = rate
+        st.jobs_f[SINCE_S, row] = begins_s
+        st.jobs_f[DONE_S, row] = 0.0
+        running_insert(st, row, begins_s + st.jobs_f[EXPECTED_S, row] / rate)
+    else:
+        running_insert(st, row, now_s + st.jobs_f[EXPECTED_S, row])
     out = st.counters[NUM_OUT]
     st.jobs_i[OUT, out] = row
     st.jobs_i[BACKFILLED, row] = backfilled
     st.counters[NUM_OUT] = out + 1
-    if st.jobs_i[GROUP, row] >= 0:
-        st.groups[USED, st.jobs_i[GROUP, row]] += st.jobs_i[SIZE, row]
-    st.counters[POWER_USED_W] += st.jobs_i[POWER_W, row]
+    if st.counters[LISTED] == 1:
+        count_use(st, row, 1)
     forget_waiting(st, st.jobs_i[SHAPE, row])
 
 
@@ -176,10 +189,9 @@ def release_job(st: State, row: Int) -> None:
         st.counters[ALLOC_FREE] = entry
         entry = following
     st.jobs_i[ALLOC, row] = -1
-    if st.jobs_i[GROUP, row] >= 0:
-        st.groups[USED, st.jobs_i[GROUP, row]] -= st.jobs_i[SIZE, row]
-    st.counters[POWER_USED_W] -= st.jobs_i[POWER_W, row]
-    if st.jobs_i[STOPPING, row] == 1:
+    if st.counters[LISTED] == 1:
+        count_use(st, row, -1)
+    if st.counters[NUM_STOPPING] > 0 and st.jobs_i[STOPPING, row] == 1:
         st.jobs_i[STOPPING, row] = 0
         st.counters[NUM_STOPPING] -= 1
     running_remove(st, row)

@@ -15,7 +15,13 @@ from docs import build, links
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
 
-PAGES_WITH_PYTHON = ["docs/researcher.md", "docs/reference/cluster-files.md"]
+PAGES_WITH_PYTHON = [
+    "docs/researcher.md",
+    "docs/reference/cluster-files.md",
+    "docs/reference/energy-and-cost.md",
+    "docs/reference/failures.md",
+    "docs/reference/speeds.md",
+]
 PAGES_WITH_CLUSTERS = ["docs/operator.md", "docs/reference/cluster-files.md"]
 
 

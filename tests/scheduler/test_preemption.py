@@ -112,6 +112,11 @@ def test_a_job_that_ends_inside_its_grace_period_is_done() -> None:
     assert attempts(result) == {"a": [(0, 22, "completed")], "b": [(22, 32, "completed")]}
 
 
+def test_a_job_that_ends_with_its_grace_period_is_done_once() -> None:
+    result = replay(CLASSES.replace("100", "25 "), preemption=Preemption(("priority",), grace_s=5.0))
+    assert attempts(result) == {"a": [(0, 25, "completed")], "b": [(25, 35, "completed")]}
+
+
 @pytest.mark.parametrize("policy", ["fcfs", "sjf", "priority", "wfp3"])
 def test_a_class_stops_the_lower_ones_and_comes_first_in_the_queue(policy: str) -> None:
     """h, behind w in the queue, is of a higher class: it passes w, stops a, and a cannot return before it."""
