@@ -155,12 +155,14 @@ class ClusterState:
         )
         self._how = (mode, strategy, depth)
         self._advance_tail = (*self._how, *self.packed)
+        self._advance: Callable[..., float] = kernels.advance
         self._run_pass: Callable[..., float] = kernels.run_pass
         if mode == at.CONSERVATIVE:
+            self._advance = kernels.advance_conservative
             self._run_pass = kernels.run_conservative
         elif self.counters[at.LISTED]:
             self._run_pass = kernels.run_lanes
-        self._is_plain = mode != at.CONSERVATIVE and not self.counters[at.LISTED]
+        self._is_plain = not self.counters[at.LISTED]
         self.started = self.jobs_i[at.OUT]
         self.backfilled = self.jobs_i[at.BACKFILLED]
         if locality_s > 0:
@@ -211,10 +213,7 @@ class ClusterState:
         if not self._is_plain:
             self.absorb(now_s, finished, num_finished, arrived_lo, arrived_hi)
             return self.run_pass(now_s)
-        next_s: float = self._kernels.advance(
-            now_s, finished, num_finished, arrived_lo, arrived_hi, *self._advance_tail
-        )
-        return next_s
+        return self._advance(now_s, finished, num_finished, arrived_lo, arrived_hi, *self._advance_tail)
 
     def absorb(self, now_s: float, finished: IntArray, num_finished: int, arrived_lo: int, arrived_hi: int) -> None:
         """Take in an instant without a pass: finished jobs first, then arrivals."""

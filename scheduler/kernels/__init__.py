@@ -11,6 +11,7 @@ from shunter.scheduler.kernels.lists import queue_remove, running_insert, runnin
 from shunter.scheduler.kernels.passes import (
     absorb,
     advance,
+    advance_conservative,
     enqueue,
     run_conservative,
     run_lanes,
@@ -24,8 +25,8 @@ from shunter.scheduler.kernels.starting import add_entry, hold, release_job, set
 from shunter.scheduler.kernels.waits import attribute_waits, note_reasons
 
 __all__ = [
-    "absorb", "activate_shape", "add_entry", "advance", "attribute_waits", "choose_victims", "enqueue", "hold",
-    "nearest_tier", "note_reasons", "profile_from_promises", "queue_remove", "rebuild_profile", "refresh_node",
-    "release_job", "run_conservative", "run_lanes", "run_pass", "running_insert", "running_remove", "set_gpu",
-    "set_open", "set_running", "start_job",
+    "absorb", "activate_shape", "add_entry", "advance", "advance_conservative", "attribute_waits", "choose_victims",
+    "enqueue", "hold", "nearest_tier", "note_reasons", "profile_from_promises", "queue_remove", "rebuild_profile",
+    "refresh_node", "release_job", "run_conservative", "run_lanes", "run_pass", "running_insert", "running_remove",
+    "set_gpu", "set_open", "set_running", "start_job",
 ]  # fmt: skip

@@ -165,3 +165,53 @@ def advance(
     )
     absorb(st, now_s, finished, num_finished, arrived_lo, arrived_hi, mode)
     return run_pass(st, now_s, mode, strategy, depth)
+
+
+@compiled
+def advance_conservative(
+    now_s: float,
+    finished: IntArray,
+    num_finished: Int,
+    arrived_lo: Int,
+    arrived_hi: Int,
+    mode: Int,
+    strategy: Int,
+    depth: Int,
+    jobs_i: IntArray,
+    jobs_f: FloatArray,
+    counters: IntArray,
+    node_free: IntArray,
+    need: IntArray,
+    slots: IntArray,
+    shapes: IntArray,
+    alloc: IntArray,
+    node_i: IntArray,
+    spare: IntArray,
+    profile_s: FloatArray,
+    profile_free: IntArray,
+    groups: IntArray,
+    rates: FloatArray,
+    points: FloatArray,
+    typical: IntArray,
+) -> float:
+    """As ``advance``, with ``run_conservative``; compiled only when it is used."""
+    st = State(
+        jobs_i,
+        jobs_f,
+        counters,
+        node_free,
+        need,
+        slots,
+        shapes,
+        alloc,
+        node_i,
+        spare,
+        profile_s,
+        profile_free,
+        groups,
+        rates,
+        points,
+        typical,
+    )
+    absorb(st, now_s, finished, num_finished, arrived_lo, arrived_hi, mode)
+    return run_conservative(st, now_s, mode, strategy, depth)
