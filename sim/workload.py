@@ -68,6 +68,18 @@ def refuse_free_riders(trace: Trace, cluster: ClusterSpec, demand: ResourceDeman
         )
 
 
+def refuse_profiles(trace: Trace) -> None:
+    """Raise UsageError when a job asks for a MIG instance: to place it by its ``gpus`` would be another job."""
+    asking = trace.jobs.frame["gpu_profile"].is_not_null()
+    if asking.any():
+        row = int(asking.arg_true()[0])
+        job_id, profile = trace.jobs.frame["job_id"][row], trace.jobs.frame["gpu_profile"][row]
+        raise UsageError(
+            f"{trace.name}: job {job_id!r} (row {row}) asks for MIG instance {profile!r}, which replays do not model "
+            "yet; leave the column gpu_profile out to place jobs by their gpus"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Defaults:
     """What holds for jobs that do not say.
@@ -114,6 +126,7 @@ def prepare(
     jobs = trace.jobs
     if not len(jobs):
         raise TraceError(f"{trace.name}: no jobs to replay")
+    refuse_profiles(trace)
     defaults = defaults or Defaults()
     places = allowed_places(trace, cluster)
     where = (places.allowed_idx, places.allowed)
