@@ -548,14 +548,6 @@ class ClusterState:
         """After a pass: what each waiting job waits for from now on."""
         self._kernels.note_reasons(self.packed, np.zeros((3, self.node_free.shape[0]), dtype=np.int64))
 
-    def jobs_on(self, node: int, gpus: int = -1) -> list[int]:
-        """Rows of the running jobs that hold any part of a node, or of these of its GPUs."""
-        return [
-            int(row)
-            for row in self.running
-            if any(there == node and (gpus < 0 or mask & gpus) for there, _, mask in self.entries_of(int(row)))
-        ]
-
     def blocked_heads(self) -> list[int]:
         """Rows of the jobs that the last pass found first in their lanes and not to fit."""
         if self.counters[at.LISTED]:

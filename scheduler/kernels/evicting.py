@@ -8,18 +8,12 @@ import numpy as np
 from shunter.scheduler.jit import allocating, compiled
 from shunter.scheduler.kernels.easy import copy_free, give_spare, recount, take_spare
 from shunter.scheduler.layout import (
-    ALLOC,
     GROUP,
     GUARANTEED,
     LIST,
     LISTED_USED,
-    NEXT,
-    NODE,
-    NODE_CLASS,
     NUM_GROUPS,
     NUM_RUNNING,
-    NUM_SHAPE_ROWS,
-    OPEN,
     PICK,
     PICK_S,
     PREEMPTIBLE,
@@ -53,18 +47,6 @@ def worst_first(st: State, ranks: FloatArray, head_rank: float, now_s: float, mi
     for i in range(count):
         st.jobs_i[LIST, i] = rows[latest[worst[i]]]
     return count
-
-
-@compiled
-def shares_nodes(st: State, row: Int, s: Int) -> bool:
-    """Whether a running job holds part of a node that shape ``s`` may use."""
-    entry = st.jobs_i[ALLOC, row]
-    while entry >= 0:
-        n = st.alloc[NODE, entry]
-        if st.node_i[OPEN, n] == 1 and st.shapes[NUM_SHAPE_ROWS + st.node_i[NODE_CLASS, n], s] == 1:
-            return True
-        entry = st.alloc[NEXT, entry]
-    return False
 
 
 @compiled
@@ -121,7 +103,6 @@ def choose_victims(
             break
     if total < tasks:
         return 0
-    kept = 0
     for i in range(chosen - 1, -1, -1):
         other = st.jobs_i[LIST, i]
         take_spare(st, other)
@@ -129,7 +110,6 @@ def choose_victims(
         if total + change >= tasks:
             total += change
             st.jobs_i[LIST, i] = -1
-            kept += 1
         else:
             give_spare(st, other)
             recount(st, other, s)

@@ -46,9 +46,6 @@ DOES_NOT_FIT = -1.0
 FIRST_GPU_ITEM = 1 << 40
 """What ``random`` draws for GPU g of a node is item 2^40 + g of the decision; lower items are nodes."""
 
-CHANGES_WITH_DECISION = (RANDOM,)
-"""Placements whose score of a node depends on more than the node and the task."""
-
 
 class Nodes(NamedTuple):
     """What is free on the nodes.
