@@ -1,0 +1,1 @@
+"""Studies and small programs that use Shunter as a library."""
