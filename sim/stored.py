@@ -263,4 +263,4 @@ def refuse_shed(lifecycle: Lifecycle | None, checkpoint: Path | None) -> None:
 
 def _digest(manifest: Mapping[str, Any]) -> str:
     """What tells replays apart."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([ROW_GROUP, manifest], sort_keys=True).encode()).hexdigest()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def test_one_that_is_stopped_and_taken_up_equals_one_that_is_not(
 # --- what goes wrong -------------------------------------------------------------------------------------------------
 
 
-def busy_trace(num_jobs: int = 400) -> Trace:
+def busy_trace(num_jobs: int = 200) -> Trace:
     """Single GPUs and gangs of two on three nodes, more than there is room for."""
     rng = np.random.default_rng(5)
     jobs = {
@@ -177,33 +178,31 @@ def run_script(text: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("limit", [100, 3000, 9000])
-def test_a_full_disk_is_one_line_and_leaves_nothing(limit: int, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     """While rows are written, while they are put together, and in the last files; by the limit of a file's size."""
     process = run_script(
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
-        "try:\n"
-        "    simulate(busy_trace(), out=Path(sys.argv[1]), **HOW)\n"
-        "except OutputError as error:\n"
-        "    print(error)\n",
+        "for limit in (100, 3000, 5000):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
+        "    try:\n"
+        "        simulate(busy_trace(), out=Path(sys.argv[1]), **HOW)\n"
+        "    except OutputError as error:\n"
+        "        print(error)\n",
         tmp_path / "run",
-        limit,
     )
     said, _ = process.communicate(timeout=120)
-    assert said.endswith("cannot be written: File too large\n")
-    assert said.count("\n") == 1
+    assert [line.split(": ", 1)[1] for line in said.splitlines()] == ["cannot be written: File too large"] * 3
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_run_that_is_killed_is_taken_up_from_its_last_saving(seed: int, tmp_path: Path) -> None:
-    """kill -9 at a random moment, several times; the end is the one of a run that nothing happened to."""
-    rng = np.random.default_rng(seed)
+@pytest.mark.slow
+def test_a_run_that_is_killed_is_taken_up_from_its_last_saving(tmp_path: Path, small_files: None) -> None:
+    """kill -9 at a random moment, and again; the end is the one of a run that nothing happened to."""
+    rng = np.random.default_rng(1)
     simulate(busy_trace(), out=tmp_path / "whole", **HOW)
     out, checkpoint = tmp_path / "cut", tmp_path / "x"
     killed = 0
-    for _ in range(3):
+    for _ in range(2):
         process = run_script(
             "import time\n"
             "print('ready', flush=True)\n"
@@ -215,9 +214,10 @@ def test_a_run_that_is_killed_is_taken_up_from_its_last_saving(seed: int, tmp_pa
         )
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(rng.uniform(0.1, 1.0))
+        time.sleep(rng.uniform(0.1, 0.8))
         process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
+        process.communicate(timeout=60)
+        killed += process.returncode == -signal.SIGKILL
     assert killed
     simulate(busy_trace(), out=out, checkpoint=checkpoint, resume=checkpoint.exists(), **HOW)
     assert content(out) == content(tmp_path / "whole")
@@ -249,12 +249,15 @@ def test_tables_of_a_folder_are_read_when_asked_for(tmp_path: Path) -> None:
         loaded.tables["attempts"]
 
 
+def batched(table: pl.DataFrame, rows: int) -> Iterator[pl.DataFrame]:
+    return (table[i : i + rows] for i in range(0, max(table.height, 1), rows))
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 12), max_size=14).map(sorted), min_size=1, max_size=3), st.integers(1, 4))
 def test_tables_side_by_side_are_cut_at_the_same_instants(columns: list[list[int]], rows: int) -> None:
     tables = [pl.DataFrame({"time_s": column}, schema={"time_s": pl.Float64}) for column in columns]
-    streams = [(table[i : i + rows] for i in range(0, max(table.height, 1), rows)) for table in tables]
-    cuts = list(side_by_side(streams, ["time_s"] * len(tables)))
+    cuts = list(side_by_side([batched(table, rows) for table in tables], ["time_s"] * len(tables)))
     for i, table in enumerate(tables):
         parts = [cut[i] for cut in cuts]
         assert pl.concat([table.clear(), *parts]).equals(table)
@@ -265,4 +268,4 @@ def test_tables_side_by_side_are_cut_at_the_same_instants(columns: list[list[int
 def test_a_table_out_of_order_is_refused() -> None:
     table = pl.DataFrame({"time_s": [1.0, 3.0, 2.0]})
     with pytest.raises(UsageError, match="not in the order of its time_s"):
-        list(side_by_side([(table[i : i + 1] for i in range(3))], ["time_s"]))
+        list(side_by_side([batched(table, 1)], ["time_s"]))
