@@ -123,18 +123,21 @@ def simulate(
         seed=seed,
         interference=interference,
     )
-    workload = prepare(
-        trace if window is None else trace.window(*window),
-        spec,
-        clairvoyant=clairvoyant,
-        defaults=defaults,
-        tell_gpus_apart=PLACEMENTS[placement] >= DOT_PRODUCT
-        or (outages is not None and bool((outages.gpu != WHOLE_NODE).any())),
-        can_close=outages is not None,
-        elastic=options.settings.ordering.ordering.is_elastic,
-    )
     warm_up()
-    simulation = Simulation(workload, options, outages)
+    simulation = Simulation(
+        prepare(
+            trace if window is None else trace.window(*window),
+            spec,
+            clairvoyant=clairvoyant,
+            defaults=defaults,
+            tell_gpus_apart=PLACEMENTS[placement] >= DOT_PRODUCT
+            or (outages is not None and bool((outages.gpu != WHOLE_NODE).any())),
+            can_close=outages is not None,
+            elastic=options.settings.ordering.ordering.is_elastic,
+        ),
+        options,
+        outages,
+    )
     manifest = run_manifest(
         trace, spec, options, window=window, clairvoyant=clairvoyant, defaults=defaults, outages=outages, seed=seed
     )
@@ -148,6 +151,7 @@ def simulate(
     refuse_foreign(out.resolve())
     sink = FolderSink.take_up(rows_folder(out), manifest, simulation.lifecycle if taken_up else None)
     watch.sink = sink
+    simulation.claim_memory()
     try:
         watch.run()
         with told_as_output_error(out):

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from shunter.sim.lifecycle import Lifecycle
 
 
+BATCH = 1 << 15
+"""Rows that are worked on at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredTables(Mapping[str, "pl.DataFrame"]):
     """Tables of a run folder by name; each is read whenever it is asked for.
@@ -87,7 +91,7 @@ def scan(tables: Mapping[str, pl.DataFrame], name: str) -> pl.LazyFrame:
 def batches(
     tables: Mapping[str, pl.DataFrame], name: str, columns: Sequence[str] | None = None
 ) -> Iterator[pl.DataFrame]:
-    """The rows of a table in order, ``ROW_GROUP`` at a time; one batch without rows for an empty table.
+    """The rows of a table in order, ``BATCH`` at a time; one batch without rows for an empty table.
 
     Args:
         tables: Tables of a run.
@@ -105,7 +109,12 @@ def batches(
             table = table.select(columns)
         height = table.select(pl.len()).collect().item()
         for begin in range(0, max(height, 1), ROW_GROUP):
-            yield table.slice(begin, ROW_GROUP).collect()
+            yield from slices(table.slice(begin, ROW_GROUP).collect())
+
+
+def slices(table: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The rows of a table in memory, ``BATCH`` at a time; one slice of an empty one."""
+    return (table[begin : begin + BATCH] for begin in range(0, max(table.height, 1), BATCH))
 
 
 class Sink(Protocol):

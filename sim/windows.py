@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shunter.scheduler.errors import UsageError
-from shunter.sim.run_folder import ROW_GROUP
-from shunter.sim.stored import batches
+from shunter.sim.stored import batches, slices
 
 if TYPE_CHECKING:
     import polars as pl
@@ -63,7 +62,7 @@ def windows_of_jobs(jobs: pl.DataFrame) -> Iterator[Window]:
 
     def by(table: pl.LazyFrame, time: str) -> Iterator[pl.DataFrame]:
         sorted_rows = table.select("job", time).sort(time, maintain_order=True).collect()
-        return _slices(sorted_rows)
+        return slices(sorted_rows)
 
     streams = (by(numbered, "submit_s"), by(ran, "start_s"), by(ran, "end_s"))
     for submitted, begun, ended in side_by_side(streams, ("submit_s", "start_s", "end_s")):
@@ -85,21 +84,16 @@ def windows_of_attempts(
     row = pl.int_range(pl.len(), dtype=pl.UInt32).alias("job")
     submissions = jobs.lazy().select(row, "submit_s").sort("submit_s", maintain_order=True).collect()
     streams = (
-        _slices(submissions),
+        slices(submissions),
         batches(tables, "placements", BEGUN),
         batches(tables, "attempts", ENDED),
-        *(() if outages is None else (_slices(outages),)),
+        *(() if outages is None else (slices(outages),)),
     )
     times = ("submit_s", "start_s", "end_s", "time_s")[: len(streams)]
     held = HeldNow()
     for submitted, taken, ended, *failed in side_by_side(streams, times):
         begun = taken.select("job", "attempt", "start_s").unique(["job", "attempt"], keep="first", maintain_order=True)
         yield Window(submitted, begun, ended, taken, held.after(taken, ended), *failed)
-
-
-def _slices(table: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """The rows of a table in memory, ``ROW_GROUP`` at a time; one slice of an empty one."""
-    return (table[begin : begin + ROW_GROUP] for begin in range(0, max(table.height, 1), ROW_GROUP))
 
 
 class HeldNow:

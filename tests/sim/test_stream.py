@@ -22,7 +22,7 @@ from polars.testing import assert_frame_equal
 
 from shunter.scheduler.errors import OutputError, UsageError
 from shunter.scheduler.preemption import Preemption
-from shunter.sim import engine, stored, windows
+from shunter.sim import engine, stored
 from shunter.sim.replay import Interrupted, simulate
 from shunter.sim.result import Result
 from shunter.sim.run_folder import RUN_FILES
@@ -39,8 +39,8 @@ FEW = 7
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows leave the memory in small numbers, and a replay asks often whether any should."""
-    for module in (stored, windows):
-        monkeypatch.setattr(module, "ROW_GROUP", FEW)
+    monkeypatch.setattr(stored, "ROW_GROUP", FEW)
+    monkeypatch.setattr(stored, "BATCH", FEW - 2)
     monkeypatch.setattr(engine, "FIRST_GAP", 2)
     monkeypatch.setattr(engine, "ASK_EVERY_S", 1e-9)
 
@@ -159,11 +159,10 @@ import resource, signal, sys
 from pathlib import Path
 from shunter.scheduler.compiled import warm_up
 from shunter.scheduler.errors import OutputError
-from shunter.sim import engine, stored, windows
+from shunter.sim import engine, stored
 from shunter.sim.replay import simulate
 from tests.sim.test_stream import FEW, HOW, busy_trace
-for module in (stored, windows):
-    module.ROW_GROUP = FEW
+stored.ROW_GROUP, stored.BATCH = FEW, FEW - 2
 engine.FIRST_GAP, engine.ASK_EVERY_S = 2, 1e-9
 warm_up()
 """
