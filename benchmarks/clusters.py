@@ -261,22 +261,42 @@ def decide(
 
 
 def memory(setup: Setup) -> Iterator[Record]:
-    """Peak memory of a replay with every attempt and placement noted, by jobs; each in a process of its own."""
+    """Memory of a replay that writes its run folder, by jobs: with details or without, streamed or kept in memory."""
     lengths = sorted({setup.jobs(length) for length in MEMORY_JOBS if setup.full or length < MEMORY_JOBS[-1]})
-    peaks = {}
-    for length in lengths:
-        command = [sys.executable, "-m", "benchmarks.memory", str(length), str(setup.seed)]
-        done = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
-        run = json.loads(done.stdout)
-        peaks[length] = run["peak_bytes"]
-        one = Spread.of([run["wall_s"]])
-        yield Record(
-            "memory",
-            f"64 nodes × 8 GPUs fcfs+easy, details, {length}",
-            timing=Timing(one, Spread.of([run["cpu_s"]]), 1),
-            jobs=length,
-            figures={"peak_gib": run["peak_bytes"] / GIB, "before_gib": run["before_bytes"] / GIB},
-        )
-    if len(lengths) > 1:
-        slope = float(np.polyfit(lengths, [peaks[length] for length in lengths], 1)[0])
-        yield Record("memory", "growth", figures={"peak_bytes_per_job": slope})
+    for notes in ("details", "plain"):
+        for way in ("streamed", "whole"):
+            runs = [memory_run(length, setup.seed, notes, way) for length in lengths]
+            for run in runs:
+                yield memory_record(run, f"{notes}, {way}")
+            if len(runs) > 1:
+                peaks = [run["peak_bytes"] - run["before_bytes"] for run in runs]
+                slope = float(np.polyfit(lengths, peaks, 1)[0])
+                yield Record("memory", f"growth, {notes}, {way}", figures={"peak_bytes_per_job": slope})
+
+
+def memory_run(jobs: int, seed: int, *how: str) -> dict[str, Any]:
+    """What ``benchmarks.memory`` prints, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.memory", str(jobs), str(seed), *how]
+    done = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def memory_record(run: dict[str, Any], how: str) -> Record:
+    """The figures of one run; the replay's growth is that of what is resident, from a tenth of the jobs to the last."""
+    jobs, samples = run["jobs"], run["replay_bytes"]
+    ended = np.arange(1, len(samples) + 1) * jobs / 10
+    growth = {"replay_growth_bytes_per_job": float(np.polyfit(ended, samples, 1)[0])} if len(samples) > 2 else {}
+    return Record(
+        "memory",
+        f"64 nodes × 8 GPUs fcfs+easy, {how}, {jobs}",
+        timing=Timing(Spread.of([run["wall_s"]]), Spread.of([run["cpu_s"]]), 1),
+        jobs=jobs,
+        figures={
+            "peak_gib": run["peak_bytes"] / GIB,
+            "before_gib": run["before_bytes"] / GIB,
+            "bytes_per_job": (run["peak_bytes"] - run["before_bytes"]) / jobs,
+            **growth,
+        },
+        facts={"replay_bytes": samples, "saved_bytes": run["saved_bytes"]},
+    )

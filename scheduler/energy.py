@@ -125,10 +125,19 @@ def energy_kwh(
     power: NodePower, placements: Placements, down: Downtimes, from_s: float, until_s: float
 ) -> tuple[float, FloatArray]:
     """Energy of the cluster and of each node between two times, in kWh: (total, (N,)). Cost: O(N + P + D)."""
-    weights = _seconds(placements.from_s, placements.until_s, from_s, until_s)
-    lost = _seconds(down.from_s, down.until_s, from_s, until_s)
-    joules = _per_node(power, placements, down, np.full(len(power.idle_w), until_s - from_s), weights, lost)
+    joules = at_rest_j(power, down, from_s, until_s) + added_j(power, placements, from_s, until_s)
     return float(joules.sum()) / J_PER_KWH, joules / J_PER_KWH
+
+
+def at_rest_j(power: NodePower, down: Downtimes, from_s: float, until_s: float) -> FloatArray:
+    """(N,) energy of each node between two times if nothing were held, in J."""
+    lost = _seconds(down.from_s, down.until_s, from_s, until_s)
+    return _at_rest(power, down, np.full(len(power.idle_w), until_s - from_s), lost)
+
+
+def added_j(power: NodePower, placements: Placements, from_s: float, until_s: float) -> FloatArray:
+    """(N,) energy that placements add to each node between two times, in J; parts of the placements add up."""
+    return _added(power, placements, _seconds(placements.from_s, placements.until_s, from_s, until_s))
 
 
 def carbon_kg(
@@ -152,17 +161,39 @@ def carbon_kg(
         region_idx: (N,) region of each node.
         intensities: Of each region.
     """
-    per_region = np.zeros(len(intensities))
-    for region, intensity in enumerate(intensities):
+    grams = at_rest_g(power, down, from_s, until_s, intensities=intensities)
+    grams = grams + added_g(power, placements, from_s, until_s, intensities=intensities)
+    return kilograms(grams, region_idx)
 
-        def grams(begin_s: FloatArray, end_s: FloatArray, series: Intensity = intensity) -> FloatArray:
-            clipped = np.clip(begin_s, from_s, until_s), np.clip(end_s, from_s, until_s)
-            return series.integral(clipped[1]) - series.integral(clipped[0])
 
-        whole = float(grams(np.asarray([from_s]), np.asarray([until_s]))[0])
-        held, lost = grams(placements.from_s, placements.until_s), grams(down.from_s, down.until_s)
-        weighted = _per_node(power, placements, down, np.full(len(region_idx), whole), held, lost)
-        per_region[region] = weighted[region_idx == region].sum() / J_PER_KWH / 1000.0
+def at_rest_g(
+    power: NodePower, down: Downtimes, from_s: float, until_s: float, *, intensities: list[Intensity]
+) -> FloatArray:
+    """(G, N) what each node emits if nothing were held and it were in each region, in J · g/kWh; see ``kilograms``."""
+    rows = []
+    for intensity in intensities:
+        whole, lost = (
+            _weighted(intensity, np.asarray(begin), np.asarray(end), from_s, until_s)
+            for begin, end in (([from_s], [until_s]), (down.from_s, down.until_s))
+        )
+        rows.append(_at_rest(power, down, np.full(len(power.idle_w), whole[0]), lost))
+    return np.asarray(rows)
+
+
+def added_g(
+    power: NodePower, placements: Placements, from_s: float, until_s: float, *, intensities: list[Intensity]
+) -> FloatArray:
+    """(G, N) what placements add to ``at_rest_g``; parts of the placements add up."""
+    spans = placements.from_s, placements.until_s
+    return np.asarray(
+        [_added(power, placements, _weighted(intensity, *spans, from_s, until_s)) for intensity in intensities]
+    )
+
+
+def kilograms(grams: FloatArray, region_idx: IntArray) -> tuple[float, FloatArray]:
+    """Total and (G,) emissions of each region in kg, from the sums of ``at_rest_g`` and ``added_g``."""
+    per_region = np.asarray([grams[region, region_idx == region].sum() for region in range(len(grams))])
+    per_region = per_region / J_PER_KWH / 1000.0
     return float(per_region.sum()), per_region
 
 
@@ -283,12 +314,23 @@ def _saved_w(power: NodePower, down: Downtimes) -> FloatArray:
     return saved
 
 
-def _per_node(
-    power: NodePower, placements: Placements, down: Downtimes, whole: FloatArray, held: FloatArray, lost: FloatArray
+def _weighted(
+    intensity: Intensity, begin_s: FloatArray, end_s: FloatArray, from_s: float, until_s: float
 ) -> FloatArray:
-    """(N,) sums of power times weight: of the window (N,), of the placements (P,) and of the downtimes (D,)."""
-    count = len(power.idle_w)
-    added = power.added_w(placements.node, placements.cpus, placements.gpus) * held
-    rest = np.bincount(down.node, weights=_saved_w(power, down) * lost, minlength=count)
-    total: FloatArray = power.at_rest_w * whole + np.bincount(placements.node, weights=added, minlength=count) - rest
+    """Integrals of an intensity over intervals inside a window."""
+    begin, end = (intensity.integral(np.clip(time_s, from_s, until_s)) for time_s in (begin_s, end_s))
+    weighted: FloatArray = end - begin
+    return weighted
+
+
+def _at_rest(power: NodePower, down: Downtimes, whole: FloatArray, lost: FloatArray) -> FloatArray:
+    """(N,) power at rest times weight: of the window (N,), less the downtimes' (D,)."""
+    away = np.bincount(down.node, weights=_saved_w(power, down) * lost, minlength=len(power.idle_w))
+    total: FloatArray = power.at_rest_w * whole - away
     return total
+
+
+def _added(power: NodePower, placements: Placements, held: FloatArray) -> FloatArray:
+    """(N,) sums of added power times weight (P,)."""
+    added = power.added_w(placements.node, placements.cpus, placements.gpus) * held
+    return np.bincount(placements.node, weights=added, minlength=len(power.idle_w)).astype(np.float64)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from mmap import PAGESIZE
 from typing import Any
 
 import numpy as np
@@ -140,7 +142,7 @@ class Simulation:
         self.passes_put_off = 0
         self.num_done = 0
         self.ledger = Ledger.empty(workload.num_users) if ordering.needs_usage else None
-        self._run_s = workload.run_s.tolist()
+        self._run_s = [] if self.is_dynamic else workload.run_s.tolist()
         self._batch_times, self._batch_bounds = _batches(workload.columns.submit_s)
         self._batch_best = self._best_scores(score)
         self._num_accepted = workload.num_jobs - int(workload.rejected.sum())
@@ -580,6 +582,13 @@ class Simulation:
         own["finished"] = self._finished[: self._num_finished].tolist()
         return own
 
+    def claim_memory(self) -> None:
+        """Write to every page of the arrays, so that the system gives at the start what the replay will need."""
+        for values in self.arrays().values():
+            if values.flags.writeable and values.flags.c_contiguous:
+                page = values.reshape(-1).view(np.uint8)[::PAGESIZE]
+                page |= 0
+
     def arrays(self) -> dict[str, Any]:
         """The arrays that change during a run, by name, for a checkpoint."""
         found = self.state.arrays()
@@ -635,12 +644,13 @@ class Simulation:
             self.clock.at(time_s, order, kinds[Order(order)], value)
 
 
-def _batches(submit_s: FloatArray) -> tuple[list[float], list[int]]:
+def _batches(submit_s: FloatArray) -> tuple[array[float], array[int]]:
     """Distinct submit times, and the row bounds of the jobs submitted at each."""
     if not len(submit_s):
-        return [], [0]
+        return array("d"), array("q", [0])
     first = np.flatnonzero(np.append(True, submit_s[1:] != submit_s[:-1]))
-    return submit_s[first].tolist(), [*first.tolist(), len(submit_s)]
+    bounds = np.append(first, len(submit_s)).astype(np.int64)
+    return array("d", submit_s[first].tobytes()), array("q", bounds.tobytes())
 
 
 def timed_run(simulation: Simulation, should_stop: Callable[[], bool] | None = None) -> tuple[bool, float]:

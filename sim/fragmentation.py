@@ -7,8 +7,8 @@ Source: Weng et al., "Beware of Fragmentation", USENIX ATC 2023; see ``scheduler
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,42 +25,82 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def fragmentation_series(
-    workload: Workload, tables: Mapping[str, pl.DataFrame]
-) -> tuple[FloatArray, FloatArray] | None:
-    """Times at which what is held changes, and the fragmented GPUs of the cluster from then on.
+class Fragmentation:
+    """The fragmented GPUs of a cluster, followed through what was held; windows in the order of time.
 
-    None where the cluster has no GPUs or is described as a pool, and where nothing was noted of the placements. Nodes
-    that are down count as if they were up and empty.
+    Nodes that are down count as if they were up and empty.
 
-    Args:
-        workload: The jobs and the nodes.
-        tables: ``placements`` and ``attempts`` of the replay.
+    Attributes:
+        integral: Of the fragmented GPUs over time so far, in GPU-seconds.
+        from_s: When the first placement began; −inf before.
+        until_s: The last instant so far; −inf before the first.
     """
-    gpus = workload.capacity.units[GPU]
-    whole = bool((gpus % WHOLE_GPU == 0).all()) and int(gpus.max(initial=0)) <= MOST_GPUS_APART * WHOLE_GPU
-    if "placements" not in tables or not gpus.any() or not whole or not tables["placements"].height:
-        return None
-    held = tables["placements"].join(
-        tables["attempts"].select("job", "attempt", "start_s", "end_s"), on=["job", "attempt"], maintain_order="left"
-    )
-    start_s, end_s = held["start_s"].to_numpy(), held["end_s"].to_numpy()
-    count = held.height
-    time_s = np.concatenate([end_s, start_s])  # at one time what ends is given back before anything is taken
-    sign = np.concatenate([np.full(count, -1), np.ones(count, dtype=np.int64)])
-    order = np.lexsort((sign, time_s))
-    row = order % count
-    milli = np.rint(held["gpus"].to_numpy() * WHOLE_GPU).astype(np.int64)
-    cpu = np.rint(held["cpus"].to_numpy() * UNITS_PER[0]).astype(np.int64)
-    columns = (held["node"].to_numpy()[row], held["gpu"].to_numpy()[row], milli[row], cpu[row], sign[order])
-    free_gpu = WHOLE_GPU * (np.arange(gpus.max() // WHOLE_GPU) < gpus[:, None] // WHOLE_GPU).astype(np.int64)
-    fragmented = _account(
-        *columns, free_gpu, gpus // WHOLE_GPU, workload.capacity.units[0].copy(), workload.capacity.classes,
-        _typical(workload),
-    )  # fmt: skip
-    times = time_s[order]
-    last = np.append(times[1:] != times[:-1], True)
-    return times[last], fragmented[last] / WHOLE_GPU
+
+    def __init__(self, workload: Workload) -> None:
+        units = workload.capacity.units
+        gpus = units[GPU]
+        self._typical = _typical(workload)
+        self._num_gpus = gpus // WHOLE_GPU
+        self._free_gpu = WHOLE_GPU * (np.arange(gpus.max() // WHOLE_GPU) < self._num_gpus[:, None]).astype(np.int64)
+        self._free_cpu = units[0].copy()
+        self._classes = workload.capacity.classes
+        self._of_node = np.zeros(len(gpus))
+        self._total = np.zeros(1)
+        _empty(self._of_node, self._total, self._free_cpu, self._free_gpu, self._num_gpus, self._classes, self._typical)
+        self.integral = 0.0
+        self.from_s = self.until_s = -math.inf
+
+    @classmethod
+    def of(cls, workload: Workload) -> Fragmentation | None:
+        """Nothing is held yet; None for a cluster without GPUs or one that is described as a pool."""
+        gpus = workload.capacity.units[GPU]
+        whole = bool((gpus % WHOLE_GPU == 0).all()) and int(gpus.max(initial=0)) <= MOST_GPUS_APART * WHOLE_GPU
+        return cls(workload) if whole and gpus.any() else None
+
+    def after(self, taken: pl.DataFrame, given_back: pl.DataFrame) -> tuple[FloatArray, FloatArray]:
+        """Instants at which what is held changes and the fragmented GPUs from then on, both (T,).
+
+        The first is the last one of the window before (−inf in the first window, when nothing is held), so that a value
+        is known at the begin of this one.
+
+        Args:
+            taken: Placements that begin in the window, by time.
+            given_back: Those that end in it.
+        """
+        time_s = np.concatenate([given_back["end_s"].to_numpy(), taken["start_s"].to_numpy()])
+        # At one time what ends is given back before anything is taken.
+        sign = np.repeat(np.asarray([-1, 1]), [given_back.height, taken.height])
+        order = np.lexsort((sign, time_s))
+        milli, cpu = (
+            np.rint(self._both(given_back, taken, name)[order] * unit).astype(np.int64)
+            for name, unit in (("gpus", WHOLE_GPU), ("cpus", UNITS_PER[0]))
+        )
+        node, gpu = (self._both(given_back, taken, name)[order] for name in ("node", "gpu"))
+        before = float(self._total[0])
+        values = _account(
+            node, gpu, milli, cpu, sign[order], self._free_gpu, self._num_gpus, self._free_cpu, self._classes,
+            self._typical, self._of_node, self._total,
+        )  # fmt: skip
+        times = time_s[order]
+        last = np.append(times[1:] != times[:-1], True)[: len(times)]
+        instants = np.concatenate([[self.until_s], times[last]])
+        fragmented = np.concatenate([[before], values[last]]) / WHOLE_GPU
+        known = slice(0 if math.isfinite(self.until_s) else 1, None)
+        self.integral += float((fragmented[known][:-1] * np.diff(instants[known])).sum())
+        if not math.isfinite(self.from_s) and len(times):
+            self.from_s = float(times[0])
+        self.until_s = float(instants[-1])
+        return instants, fragmented
+
+    @property
+    def mean(self) -> float:
+        """Average over the time from the first placement's begin until the last one's end, in GPUs."""
+        has_length = math.isfinite(self.from_s) and self.until_s > self.from_s
+        return self.integral / (self.until_s - self.from_s) if has_length else float(self._total[0]) / WHOLE_GPU
+
+    @staticmethod
+    def _both(given_back: pl.DataFrame, taken: pl.DataFrame, name: str) -> Any:
+        return np.concatenate([given_back[name].to_numpy(), taken[name].to_numpy()])
 
 
 def _typical(workload: Workload) -> Typical:
@@ -78,6 +118,22 @@ def _typical(workload: Workload) -> Typical:
 
 
 @allocating
+def _empty(
+    of_node: FloatArray,
+    total: FloatArray,
+    free_cpu: IntArray,
+    free_gpu: IntArray,
+    num_gpus: IntArray,
+    node_class: IntArray,
+    typical: Typical,
+) -> None:
+    """The fragmented milli-GPU of each node and of all while nothing is held, into ``of_node`` and ``total``."""
+    for n in range(len(num_gpus)):
+        of_node[n] = fragmentation(typical, free_cpu[n], free_gpu[n], num_gpus[n], node_class[n])
+        total[0] += of_node[n]
+
+
+@allocating
 def _account(
     node: IntArray,
     gpu: IntArray,
@@ -89,13 +145,13 @@ def _account(
     free_cpu: IntArray,
     node_class: IntArray,
     typical: Typical,
+    of_node: FloatArray,
+    total: FloatArray,
 ) -> FloatArray:
-    """(E,) fragmented milli-GPU of the cluster after each event; GPUs that are not told apart are taken as whole."""
-    of_node = np.zeros(len(num_gpus))
-    total = 0.0
-    for n in range(len(num_gpus)):
-        of_node[n] = fragmentation(typical, free_cpu[n], free_gpu[n], num_gpus[n], node_class[n])
-        total += of_node[n]
+    """(E,) fragmented milli-GPU of the cluster after each event; GPUs that are not told apart are taken as whole.
+
+    What is free, ``of_node`` (N,) and ``total`` (1,) are followed in place.
+    """
     after = np.zeros(len(node))
     for i in range(len(node)):
         n = node[i]
@@ -109,14 +165,7 @@ def _account(
                     free_gpu[n, g] -= sign[i] * WHOLE_GPU
                     rest -= WHOLE_GPU
         now = fragmentation(typical, free_cpu[n], free_gpu[n], num_gpus[n], node_class[n])
-        total += now - of_node[n]
+        total[0] += now - of_node[n]
         of_node[n] = now
-        after[i] = total
+        after[i] = total[0]
     return after
-
-
-def time_average(times_s: FloatArray, values: FloatArray, from_s: float, until_s: float) -> float:
-    """Mean over [from_s, until_s) of a step function that begins at ``times_s[0] >= from_s`` with its first value."""
-    edges = np.clip(np.append(times_s, until_s), from_s, until_s)
-    lengths = np.diff(edges)
-    return float((values * lengths).sum() / lengths.sum()) if lengths.sum() > 0 else float(values[-1])

@@ -8,6 +8,7 @@ speed until what was left is done or it is stopped.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,15 @@ COMPLETED, KILLED, FAILED, PREEMPTED, LOST = range(len(ENDED))
 
 @dataclass(slots=True)
 class Log:
-    """Rows of a table as they happen, column by column: eight bytes a value, where a list of numbers takes forty."""
+    """Rows of a table as they happen, column by column: eight bytes a value, where a list of numbers takes forty.
+
+    Attributes:
+        columns: The rows that are in memory.
+        shed: Rows before them, which are in files.
+    """
 
     columns: dict[str, array[float]]
+    shed: int = 0
 
     @classmethod
     def of(cls, *names: str) -> Log:
@@ -43,13 +50,18 @@ class Log:
         for column, value in zip(self.columns.values(), values, strict=True):
             column.append(value)
 
-    def floats(self, name: str) -> FloatArray:
-        """A column as float64."""
-        return np.array(self.columns[name], dtype=np.float64)
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
 
-    def ints(self, name: str) -> IntArray:
-        """A column as int64."""
-        return np.array(self.columns[name], dtype=np.int64)
+    def first(self, rows: int | None = None) -> dict[str, FloatArray]:
+        """The first rows that are in memory, all by default; each column as float64."""
+        return {name: np.array(column[:rows], dtype=np.float64) for name, column in self.columns.items()}
+
+    def drop(self, rows: int) -> None:
+        """Forget the first rows: they are in a file now."""
+        for column in self.columns.values():
+            del column[:rows]
+        self.shed += rows
 
 
 @dataclass(slots=True)
@@ -67,6 +79,9 @@ class Lifecycle:
         lost_s: Work thrown away.
         requeued_s: Seconds waited after the first start.
         stopped_s: When the last attempt was stopped.
+        held_s: Seconds of the attempts that have ended.
+        overhead_s: Of these, what restarts took.
+        task_s: Seconds times tasks of these attempts.
         gave_up: Jobs that failed for good.
         log: One row an attempt that has ended.
         held: One row a job, attempt, node and GPU.
@@ -82,13 +97,16 @@ class Lifecycle:
     lost_s: FloatArray
     requeued_s: FloatArray
     stopped_s: FloatArray
+    held_s: FloatArray
+    overhead_s: FloatArray
+    task_s: FloatArray
     gave_up: BoolArray
     log: Log = field(
         default_factory=lambda: Log.of(
             "job", "attempt", "start_s", "end_s", "ended", "work_s", "lost_s", "overhead_s", "tasks"
         )
     )
-    held: Log = field(default_factory=lambda: Log.of("job", "attempt", "node", "gpu", "tasks"))
+    held: Log = field(default_factory=lambda: Log.of("job", "attempt", "node", "gpu", "tasks", "start_s"))
 
     @classmethod
     def of(cls, workload: Workload) -> Lifecycle:
@@ -105,6 +123,9 @@ class Lifecycle:
             lost_s=np.zeros(size),
             requeued_s=np.zeros(size),
             stopped_s=np.full(size, np.nan),
+            held_s=np.zeros(size),
+            overhead_s=np.zeros(size),
+            task_s=np.zeros(size),
             gave_up=np.zeros(size, dtype=np.bool_),
         )
 
@@ -116,7 +137,7 @@ class Lifecycle:
             self.first_start_s[row] = now_s
         else:
             self.requeued_s[row] += now_s - self.stopped_s[row]
-        self._note_nodes(state, row)
+        self._note_nodes(state, row, now_s)
         return self.end_of(state, row)
 
     def end_of(self, state: ClusterState, row: int) -> float:
@@ -162,60 +183,76 @@ class Lifecycle:
         tasks = int(state.jobs_i[at.TASKS, row])
         self.log.add(row, int(self.count[row]), start_s, now_s, ended, work_s, lost_s, overhead_s, tasks)
         self.epoch[row] += 1
+        self.held_s[row] += now_s - start_s
+        self.overhead_s[row] += overhead_s
+        self.task_s[row] += (now_s - start_s) * tasks
 
-    def _note_nodes(self, state: ClusterState, row: int) -> None:
+    def _note_nodes(self, state: ClusterState, row: int, now_s: float) -> None:
         attempt = int(self.count[row])
         for node, tasks, mask in state.entries_of(row):
             if mask == 0:
-                self.held.add(row, attempt, node, -1, tasks)
+                self.held.add(row, attempt, node, -1, tasks, now_s)
                 continue
             gpus = [g for g in range(mask.bit_length()) if mask >> g & 1]
             for gpu in gpus:
-                self.held.add(row, attempt, node, gpu, tasks / len(gpus))
+                self.held.add(row, attempt, node, gpu, tasks / len(gpus), now_s)
+
+    def logs(self) -> tuple[tuple[str, Log, Callable[..., pl.DataFrame]], ...]:
+        """Each table's name, its rows as they happened, and what makes a table of the first of them."""
+        return ("attempts", self.log, self.attempts), ("placements", self.held, self.placements)
 
     def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """``attempts`` and ``placements``, in the order in which the attempts ended and began."""
+        """``attempts`` and ``placements``, as far as they are in memory."""
+        return self.attempts(), self.placements()
+
+    def attempts(self, rows: int | None = None) -> pl.DataFrame:
+        """Attempts in the order in which they ended: the first ``rows`` that are in memory, all by default."""
         import polars as pl
 
-        log = self.log
-        working_s = log.floats("end_s") - log.floats("start_s") - log.floats("overhead_s")
-        rate = np.divide(log.floats("work_s"), working_s, out=np.full(len(working_s), np.nan), where=working_s > 0)
-        attempts = pl.DataFrame(
-            {
-                "job": log.ints("job"),
-                "attempt": log.ints("attempt"),
-                "start_s": log.floats("start_s"),
-                "end_s": log.floats("end_s"),
-                "ended": pl.Series(np.asarray(ENDED)[log.ints("ended")], dtype=pl.Enum(ENDED)),
-                "work_s": log.floats("work_s"),
-                "lost_s": log.floats("lost_s"),
-                "overhead_s": log.floats("overhead_s"),
-                "rate": rate,
-                "gpus": self._gpus_held(),
-            }
-        ).with_columns(pl.col("rate").fill_nan(None))
-        held = self.held
-        job, tasks = held.ints("job"), held.floats("tasks")
-        shapes = self._per_task(job)
-        placements = pl.DataFrame(
+        log = self.log.first(rows)
+        job = log["job"].astype(np.int64)
+        working_s = log["end_s"] - log["start_s"] - log["overhead_s"]
+        rate = np.divide(log["work_s"], working_s, out=np.full(len(working_s), np.nan), where=working_s > 0)
+        return pl.DataFrame(
             {
                 "job": job,
-                "attempt": held.ints("attempt"),
-                "node": held.ints("node"),
-                "gpu": held.ints("gpu"),
+                "attempt": log["attempt"].astype(np.int64),
+                "start_s": log["start_s"],
+                "end_s": log["end_s"],
+                "ended": pl.Series(np.asarray(ENDED)[log["ended"].astype(np.int64)], dtype=pl.Enum(ENDED)),
+                "work_s": log["work_s"],
+                "lost_s": log["lost_s"],
+                "overhead_s": log["overhead_s"],
+                "rate": rate,
+                "gpus": self._asked_gpus(job) * (log["tasks"] / self.workload.demand.tasks[job]),
+            }
+        ).with_columns(pl.col("rate").fill_nan(None))
+
+    def placements(self, rows: int | None = None) -> pl.DataFrame:
+        """Placements in the order in which their attempts began: the first ``rows`` that are in memory, or all."""
+        import polars as pl
+
+        held = self.held.first(rows)
+        job, tasks = held["job"].astype(np.int64), held["tasks"]
+        shapes = self._per_task(job)
+        return pl.DataFrame(
+            {
+                "job": job,
+                "attempt": held["attempt"].astype(np.int64),
+                "node": held["node"].astype(np.int64),
+                "gpu": held["gpu"].astype(np.int64),
                 "gpus": tasks * shapes[:, 2],
                 "cpus": tasks * shapes[:, 0],
                 "memory_gib": tasks * shapes[:, 1],
+                "start_s": held["start_s"],
             }
         )
-        return attempts, placements
 
-    def _gpus_held(self) -> FloatArray:
-        """GPUs of each attempt that has ended: those of the job, unless it is elastic."""
-        jobs, job = self.workload.trace.jobs, self.log.ints("job")
-        asked = (jobs.ints("tasks") * jobs.floats("gpus"))[job]
-        held: FloatArray = asked * (self.log.floats("tasks") / self.workload.demand.tasks[job])
-        return held
+    def _asked_gpus(self, job: IntArray) -> FloatArray:
+        """GPUs that these jobs asked for, all their tasks together."""
+        jobs = self.workload.trace.jobs
+        asked: FloatArray = jobs.ints("tasks")[job] * jobs.floats("gpus")[job]
+        return asked
 
     def _per_task(self, job: IntArray) -> FloatArray:
         """(·, R) CPUs, GiB and GPUs of one task of these jobs."""
@@ -224,20 +261,23 @@ class Lifecycle:
         return amounts
 
     ARRAYS = (
-        "left_s", "count", "epoch", "losses", "first_start_s", "end_s", "lost_s", "requeued_s", "stopped_s", "gave_up",
+        "left_s", "count", "epoch", "losses", "first_start_s", "end_s", "lost_s", "requeued_s", "stopped_s",
+        "held_s", "overhead_s", "task_s", "gave_up",
     )  # fmt: skip
 
     def arrays(self) -> dict[str, Any]:
         """Everything that changes during a run, by name, for a checkpoint."""
         own: dict[str, Any] = {f"lifecycle_{name}": getattr(self, name) for name in self.ARRAYS}
-        for prefix, log in (("log", self.log), ("held", self.held)):
-            own |= {f"lifecycle_{prefix}_{name}": log.floats(name) for name in log.columns}
+        for table, log, _ in self.logs():
+            own |= {f"{table}_{name}": column for name, column in log.first().items()}
+            own[f"{table}_shed"] = np.asarray(log.shed)
         return own
 
     def restore(self, arrays: dict[str, Any]) -> None:
         """Take over arrays saved by ``arrays``."""
         for name in self.ARRAYS:
             getattr(self, name)[...] = arrays[f"lifecycle_{name}"]
-        for prefix, log in (("log", self.log), ("held", self.held)):
+        for table, log, _ in self.logs():
             for name in log.columns:
-                log.columns[name] = array("d", arrays[f"lifecycle_{prefix}_{name}"])
+                log.columns[name] = array("d", arrays[f"{table}_{name}"])
+            log.shed = int(arrays[f"{table}_shed"])

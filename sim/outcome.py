@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shunter.scheduler import layout as at
-from shunter.scheduler.energy import Intensity, Placements, carbon_kg, cost, energy_kwh
+from shunter.scheduler.energy import (
+    J_PER_KWH,
+    Intensity,
+    Placements,
+    added_g,
+    added_j,
+    at_rest_g,
+    at_rest_j,
+    cost,
+    kilograms,
+)
 from shunter.scheduler.metrics import Money, Outcome, in_table_order, summarise
-from shunter.scheduler.types import FloatArray, IntArray
-from shunter.sim.derived import events, timeline, timeline_of_attempts, with_fragmentation
+from shunter.scheduler.types import FloatArray
+from shunter.sim.derived import Events, Timeline, outage_events, with_fragmentation
 from shunter.sim.engine import Simulation
 from shunter.sim.failures import CAUSES, Spans, spans_of
-from shunter.sim.fragmentation import fragmentation_series, time_average
+from shunter.sim.fragmentation import Fragmentation
 from shunter.sim.lifecycle import Lifecycle
 from shunter.sim.power import downtimes, intensities, node_power, node_prices
 from shunter.sim.result import Result
+from shunter.sim.stored import MemorySink, Sink
+from shunter.sim.windows import windows_of_attempts, windows_of_jobs
 from shunter.sim.workload import Workload
 
 if TYPE_CHECKING:
@@ -36,8 +49,22 @@ def make_result(
     seed: int,
     wall_s: float,
     carbon: Mapping[str, Intensity] | None = None,
+    sink: Sink | None = None,
 ) -> Result:
-    """The result of a replay that is complete."""
+    """The result of a replay that is complete.
+
+    Args:
+        simulation: The replay.
+        manifest: What was run.
+        window: Rows of the trace.
+        seed: Of the run.
+        wall_s: Seconds that it took.
+        carbon: Carbon intensity by region.
+        sink: Where the rows of the tables go, and those of attempts and placements have gone; memory by default.
+
+    Raises:
+        OSError: A table cannot be written.
+    """
     workload = simulation.workload
     settings = simulation.options.settings
     start_s, end_s = _times(simulation)
@@ -49,14 +76,10 @@ def make_result(
         "passes_put_off": simulation.passes_put_off,
         "expected_ends_extended": int(counters[at.EXTENDED]),
     }
-    tables = _tables(simulation, float(np.nanmax(end_s, initial=0.0)))
-    steps = timeline_of_attempts(jobs, tables["attempts"]) if "attempts" in tables else timeline(jobs)
-    metrics = summarise(_outcome(simulation, start_s, end_s, tables, carbon))
-    series = fragmentation_series(workload, tables)
-    if series is not None:
-        steps = with_fragmentation(steps, *series)
-        last_s = float(series[0][-1])
-        metrics = in_table_order(metrics | {"fragmentation": time_average(*series, float(series[0][0]), last_s)})
+    tables, sums = _tables(simulation, jobs, sink or MemorySink(), carbon)
+    metrics = summarise(_outcome(simulation, start_s, end_s, sums.money))
+    if sums.fragmentation is not None:
+        metrics = in_table_order(metrics | {"fragmentation": sums.fragmentation})
     return Result(
         trace=workload.trace.name,
         cluster=workload.cluster.name,
@@ -66,13 +89,11 @@ def make_result(
         window=window,
         seed=seed,
         jobs=jobs,
-        timeline=steps,
-        events=events(jobs, tables.get("attempts"), tables.get("outages")),
+        tables=tables,
         metrics=metrics,
         manifest=manifest,
         wall_s=wall_s,
         num_events=simulation.num_events,
-        tables=tables,
     )
 
 
@@ -84,29 +105,121 @@ def _times(simulation: Simulation) -> tuple[FloatArray, FloatArray]:
     return start_s, start_s + simulation.workload.run_s
 
 
-def _tables(simulation: Simulation, end_s: float) -> dict[str, pl.DataFrame]:
-    """``attempts``, ``placements`` and ``outages``, those that there are."""
+@dataclass(slots=True)
+class Sums:
+    """What is added up over all placements.
+
+    Attributes:
+        fragmentation: Mean of the fragmented GPUs; None where it is not known.
+        money: Energy, carbon and cost.
+    """
+
+    fragmentation: float | None = None
+    money: Money = field(default_factory=Money)
+
+
+def _tables(
+    simulation: Simulation, jobs: pl.DataFrame, sink: Sink, carbon: Mapping[str, Intensity] | None
+) -> tuple[Mapping[str, pl.DataFrame], Sums]:
+    """The tables but that of the jobs, written window by window, and what is summed up on the way."""
+    lifecycle, options = simulation.lifecycle, simulation.options
+    last_s = _last_s(jobs)
+    outages = None if simulation.outages is None else _outage_table(simulation, last_s)
+    fragmentation = None
+    bill = Bill(simulation, last_s, carbon) if jobs["end_s"].count() else None
+    if lifecycle is None:
+        windows = windows_of_jobs(jobs)
+    else:
+        for name, noted, table_of in lifecycle.logs():
+            sink.add(name, table_of())
+            noted.drop(len(noted))
+        happened = None if outages is None else outage_events(outages)
+        windows = windows_of_attempts(jobs, sink.finish(), happened)
+        if options.placements and lifecycle.held.shed:
+            fragmentation = Fragmentation.of(simulation.workload)
+    steps, log = Timeline(jobs, simulation.workload.elastic is not None), Events(jobs)
+    for window in windows:
+        rows = steps.after(window)
+        if fragmentation is not None and window.taken is not None and window.given_back is not None:
+            rows = with_fragmentation(rows, *fragmentation.after(window.taken, window.given_back))
+        if bill is not None and window.given_back is not None:
+            bill.add(window.given_back)
+        sink.add("timeline", rows)
+        sink.add("events", log.of(window))
+    if outages is not None:
+        sink.add("outages", outages)
+    if not options.placements:
+        sink.leave_out("placements")
+    mean = None if fragmentation is None else fragmentation.mean
+    return sink.finish(), Sums(mean, Money() if bill is None else bill.money())
+
+
+def _last_s(jobs: pl.DataFrame) -> float:
+    """The last end of a job; 0 where none ran."""
+    last = jobs["end_s"].max()
+    return float(last) if isinstance(last, float) else 0.0
+
+
+def _outage_table(simulation: Simulation, end_s: float) -> pl.DataFrame:
+    """The outages, as far as the replay went."""
     import polars as pl
 
-    if simulation.lifecycle is None:
-        return {}
-    attempts, placements = simulation.lifecycle.tables()
-    tables = {"attempts": attempts}
-    if simulation.options.placements:
-        tables["placements"] = placements
-    if simulation.outages is not None:
-        spans = _spans(simulation, end_s)
-        names = np.asarray(CAUSES)[spans.cause]
-        tables["outages"] = pl.DataFrame(
-            {
-                "node": spans.node,
-                "gpu": spans.gpu,
-                "from_s": spans.from_s,
-                "until_s": spans.until_s,
-                "kind": pl.Series(np.where(spans.is_down, names, "notice"), dtype=pl.Enum([*CAUSES, "notice"])),
-            }
-        )
-    return tables
+    spans = _spans(simulation, end_s)
+    names = np.asarray(CAUSES)[spans.cause]
+    return pl.DataFrame(
+        {
+            "node": spans.node,
+            "gpu": spans.gpu,
+            "from_s": spans.from_s,
+            "until_s": spans.until_s,
+            "kind": pl.Series(np.where(spans.is_down, names, "notice"), dtype=pl.Enum([*CAUSES, "notice"])),
+        }
+    )
+
+
+class Bill:
+    """Energy, carbon and cost, as far as the specification says what they depend on.
+
+    Args:
+        simulation: The replay.
+        last_s: The last end.
+        carbon: Carbon intensity by region, in place of the specification's constants.
+    """
+
+    def __init__(self, simulation: Simulation, last_s: float, carbon: Mapping[str, Intensity] | None) -> None:
+        spec = simulation.workload.cluster
+        self._spec = spec
+        self._span = float(simulation.workload.columns.submit_s[0]), last_s
+        spans = Spans.joined([]) if simulation.outages is None else _spans(simulation, last_s)
+        self._down = downtimes(spans)
+        has_placements = simulation.options.placements and simulation.lifecycle is not None
+        self._power = node_power(spec) if has_placements else None
+        self._intensities = intensities(spec, carbon)
+        if self._power is not None:
+            self._joules = at_rest_j(self._power, self._down, *self._span)
+            if self._intensities is not None:
+                self._grams = at_rest_g(self._power, self._down, *self._span, intensities=self._intensities)
+
+    def add(self, given_back: pl.DataFrame) -> None:
+        """Placements that have ended."""
+        if self._power is None:
+            return
+        columns = ("job", "node", "start_s", "end_s", "cpus", "gpus")
+        placements = Placements(*(given_back[name].to_numpy() for name in columns))
+        self._joules = self._joules + added_j(self._power, placements, *self._span)
+        if self._intensities is not None:
+            self._grams = self._grams + added_g(self._power, placements, *self._span, intensities=self._intensities)
+
+    def money(self) -> Money:
+        """The sums, with all placements added."""
+        prices = node_prices(self._spec)
+        total = None if prices is None else cost(*prices, self._down, *self._span).total
+        if self._power is None:
+            return Money(None, None, total)
+        energy = float(self._joules.sum()) / J_PER_KWH
+        if self._intensities is None:
+            return Money(energy, None, total)
+        return Money(energy, kilograms(self._grams, self._spec.node_table().region_idx)[0], total)
 
 
 def _spans(simulation: Simulation, end_s: float) -> Spans:
@@ -127,8 +240,7 @@ def _outcome(
     simulation: Simulation,
     start_s: FloatArray,
     end_s: FloatArray,
-    tables: Mapping[str, pl.DataFrame],
-    carbon: Mapping[str, Intensity] | None,
+    money: Money,
 ) -> Outcome:
     workload, lifecycle = simulation.workload, simulation.lifecycle
     ran = ~np.isnan(start_s) & ~workload.rejected
@@ -144,10 +256,7 @@ def _outcome(
     preemptions = restarts = None
     down_s: dict[str, float] = {}
     if lifecycle is not None:
-        log = lifecycle.log
-        job = log.ints("job")
-        held_s = _sums(job, log.floats("end_s") - log.floats("start_s"), workload.num_jobs)
-        overhead_s = _sums(job, log.floats("overhead_s"), workload.num_jobs)
+        held_s, overhead_s = lifecycle.held_s, lifecycle.overhead_s
         failed = failed | lifecycle.gave_up
         lost_s = lifecycle.lost_s
         run_s = held_s if (held_s[ran] != run_s[ran]).any() else run_s
@@ -172,7 +281,7 @@ def _outcome(
         exclusive_s=workload.run_s[ran],
         user_idx=workload.columns.user_idx[ran],
         down_s=down_s,
-        money=_money(simulation, end_s, tables, carbon),
+        money=money,
         preemptions=preemptions,
         restarts=restarts,
     )
@@ -180,16 +289,8 @@ def _outcome(
 
 def _mean_part(lifecycle: Lifecycle) -> FloatArray:
     """(J,) what each job held on average over its attempts, over what it asked for."""
-    log, asked = lifecycle.log, lifecycle.workload.demand.tasks
-    job, length_s = log.ints("job"), log.floats("end_s") - log.floats("start_s")
-    held = _sums(job, length_s * log.floats("tasks"), len(asked))
-    least = _sums(job, length_s, len(asked)) * asked
-    return np.divide(held, least, out=np.ones(len(asked)), where=least > 0)
-
-
-def _sums(idx: IntArray, weights: FloatArray, size: int) -> FloatArray:
-    """(size,) sums of the weights of equal indices."""
-    return np.bincount(idx, weights, size).astype(np.float64)
+    least = lifecycle.held_s * lifecycle.workload.demand.tasks
+    return np.divide(lifecycle.task_s, least, out=np.ones(len(least)), where=least > 0)
 
 
 def _down(simulation: Simulation, end_s: FloatArray) -> dict[str, float]:
@@ -206,41 +307,6 @@ def _down(simulation: Simulation, end_s: FloatArray) -> dict[str, float]:
         "cpus": float((length_s * whole * units[0, spans.node]).sum()) / 1000.0,
         "gpus": float((length_s * np.where(whole, units[2, spans.node], 1000)).sum()) / 1000.0,
     }
-
-
-def _money(
-    simulation: Simulation,
-    end_s: FloatArray,
-    tables: Mapping[str, pl.DataFrame],
-    carbon: Mapping[str, Intensity] | None,
-) -> Money:
-    """Energy, carbon and cost, as far as the specification says what they depend on."""
-    spec = simulation.workload.cluster
-    if not np.isfinite(end_s).any():
-        return Money()
-    first_s, last_s = float(simulation.workload.columns.submit_s[0]), float(np.nanmax(end_s))
-    spans = None if simulation.outages is None else _spans(simulation, last_s)
-    down = downtimes(spans if spans is not None else Spans.joined([]))
-    power, prices, regions = node_power(spec), node_prices(spec), intensities(spec, carbon)
-    held = placements_of(tables) if "placements" in tables else None
-    energy = kilograms = total = None
-    if power is not None and held is not None:
-        energy = energy_kwh(power, held, down, first_s, last_s)[0]
-        if regions is not None:
-            region_idx = spec.node_table().region_idx
-            kilograms, _ = carbon_kg(power, held, down, first_s, last_s, region_idx=region_idx, intensities=regions)
-    if prices is not None:
-        total = cost(*prices, down, first_s, last_s).total
-    return Money(energy, kilograms, total)
-
-
-def placements_of(tables: Mapping[str, pl.DataFrame]) -> Placements:
-    """What was held where and when, from the tables ``placements`` and ``attempts``."""
-    both = tables["placements"].join(
-        tables["attempts"].select("job", "attempt", "start_s", "end_s"), on=["job", "attempt"], maintain_order="left"
-    )
-    columns = {name: both[name].to_numpy() for name in ("job", "node", "start_s", "end_s", "cpus", "gpus")}
-    return Placements(*columns.values())
 
 
 def _job_table(simulation: Simulation, start_s: FloatArray, end_s: FloatArray) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from shunter.sim.engine import Options, Simulation, timed_run
 from shunter.sim.failures import WHOLE_NODE, Outages
 from shunter.sim.outcome import make_result
 from shunter.sim.result import Result
+from shunter.sim.run_folder import refuse_foreign, rows_folder, told_as_output_error
+from shunter.sim.stored import FolderSink, StoredTables, refuse_shed
 from shunter.sim.workload import Defaults, prepare
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ def simulate(
     details: bool | None = None,
     seed: int = 0,
     interference: bool = False,
+    out: Path | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
     checkpoint: Path | None = None,
@@ -89,6 +93,8 @@ def simulate(
         details: Note the nodes of every attempt and why jobs wait; by default on a cluster of several nodes.
         seed: Of the random placement; kept in the manifest.
         interference: Jobs that share a GPU slow each other down, by the packaged table.
+        out: Run folder to write. Rows of attempts and placements then go to files while the replay runs, so that memory
+            does not grow with them, and the tables of the result lie in the folder.
         progress: Called with the simulation now and then.
         should_stop: Asked now and then whether to stop.
         checkpoint: File to save an interrupted replay to, and now and then one that goes on, in case it is killed.
@@ -99,6 +105,7 @@ def simulate(
         UsageError: An unknown name.
         TraceError: No jobs, or a window outside the trace.
         Interrupted: ``should_stop`` said so.
+        OutputError: ``out`` or ``checkpoint`` cannot be written, or ``out`` holds something that no run wrote.
     """
     spec = cluster or trace.cluster
     options = options_for(
@@ -116,43 +123,101 @@ def simulate(
         seed=seed,
         interference=interference,
     )
-    workload = prepare(
-        trace if window is None else trace.window(*window),
-        spec,
-        clairvoyant=clairvoyant,
-        defaults=defaults,
-        tell_gpus_apart=PLACEMENTS[placement] >= DOT_PRODUCT
-        or (outages is not None and bool((outages.gpu != WHOLE_NODE).any())),
-        can_close=outages is not None,
-        elastic=options.settings.ordering.ordering.is_elastic,
-    )
     warm_up()
-    simulation = Simulation(workload, options, outages)
+    simulation = Simulation(
+        prepare(
+            trace if window is None else trace.window(*window),
+            spec,
+            clairvoyant=clairvoyant,
+            defaults=defaults,
+            tell_gpus_apart=PLACEMENTS[placement] >= DOT_PRODUCT
+            or (outages is not None and bool((outages.gpu != WHOLE_NODE).any())),
+            can_close=outages is not None,
+            elastic=options.settings.ordering.ordering.is_elastic,
+        ),
+        options,
+        outages,
+    )
     manifest = run_manifest(
         trace, spec, options, window=window, clairvoyant=clairvoyant, defaults=defaults, outages=outages, seed=seed
     )
-    spent_s = 0.0
-    if resume and checkpoint is not None:
-        spent_s = load_checkpoint(checkpoint, simulation, manifest)
-    begin_s = saved_s = time.perf_counter()
+    taken_up = resume and checkpoint is not None
+    spent_s = load_checkpoint(checkpoint, simulation, manifest) if taken_up and checkpoint is not None else 0.0
+    watch = _Watch(simulation, manifest, progress, should_stop, checkpoint, autosave_s, spent_s)
+    if out is None:
+        refuse_shed(simulation.lifecycle, checkpoint)
+        watch.run()
+        return make_result(simulation, manifest, window, seed, watch.spent_s, carbon)
+    refuse_foreign(out.resolve())
+    sink = FolderSink.take_up(rows_folder(out), manifest, simulation.lifecycle if taken_up else None)
+    watch.sink = sink
+    simulation.claim_memory()
+    try:
+        watch.run()
+        with told_as_output_error(out):
+            result = make_result(simulation, manifest, window, seed, watch.spent_s, carbon, sink)
+        result.save(out)
+    except BaseException:
+        if checkpoint is None or not checkpoint.exists():  # which would need the rows
+            sink.remove()
+        raise
+    sink.remove()
+    return replace(result, tables=StoredTables(out.absolute(), tuple(result.tables)))
 
-    def ask() -> bool:
-        nonlocal saved_s
-        if progress is not None:
-            progress(simulation)
-        now_s = time.perf_counter()
-        if checkpoint is not None and now_s - saved_s > autosave_s:
-            save_checkpoint(checkpoint, simulation, manifest, spent_s + now_s - begin_s)
-            saved_s = time.perf_counter()
-        return should_stop is not None and should_stop()
 
-    complete, wall_s = timed_run(simulation, ask)
-    if not complete:
-        if checkpoint is not None:
-            save_checkpoint(checkpoint, simulation, manifest, spent_s + wall_s)
-        raise Interrupted(simulation, checkpoint)
-    simulation.close()
-    return make_result(simulation, manifest, window, seed, spent_s + wall_s, carbon)
+@dataclass(slots=True)
+class _Watch:
+    """What is done now and then while a replay runs.
+
+    Attributes:
+        simulation: The replay.
+        manifest: What is run, for checkpoints.
+        progress: Called with the simulation.
+        should_stop: Says whether to stop.
+        checkpoint: File for savings.
+        autosave_s: Seconds between two savings.
+        spent_s: Seconds that the replay has taken, those before a resumption included.
+        sink: Takes rows out of memory.
+    """
+
+    simulation: Simulation
+    manifest: dict[str, Any]
+    progress: Progress | None
+    should_stop: Callable[[], bool] | None
+    checkpoint: Path | None
+    autosave_s: float
+    spent_s: float
+    sink: FolderSink | None = None
+
+    def run(self) -> None:
+        """Run to the end.
+
+        Raises:
+            Interrupted: The replay was stopped.
+            OutputError: Rows or a checkpoint cannot be written.
+        """
+        before_s, begin_s = self.spent_s, time.perf_counter()
+        saved_s = begin_s
+
+        def ask() -> bool:
+            nonlocal saved_s
+            if self.progress is not None:
+                self.progress(self.simulation)
+            if self.sink is not None and self.simulation.lifecycle is not None:
+                self.sink.shed(self.simulation.lifecycle)
+            now_s = time.perf_counter()
+            if self.checkpoint is not None and now_s - saved_s > self.autosave_s:
+                save_checkpoint(self.checkpoint, self.simulation, self.manifest, before_s + now_s - begin_s)
+                saved_s = time.perf_counter()
+            return self.should_stop is not None and self.should_stop()
+
+        complete, wall_s = timed_run(self.simulation, ask)
+        self.spent_s = before_s + wall_s
+        if not complete:
+            if self.checkpoint is not None:
+                save_checkpoint(self.checkpoint, self.simulation, self.manifest, self.spent_s)
+            raise Interrupted(self.simulation, self.checkpoint)
+        self.simulation.close()
 
 
 def options_for(

@@ -142,11 +142,17 @@ class Request:
 
     def checkpoint(self, policy: str, backfill: str) -> Path | None:
         """Where the state of a run that is stopped or killed is kept; None without a folder for results."""
-        return self.out / f".{_folder_name(policy, backfill)}.checkpoint" if self.out else None
+        return self.out / f".{self._name(policy, backfill)}.checkpoint" if self.out else None
 
-    def kept_folder(self, policy: str, backfill: str) -> Path:
-        """Where a run that was complete before the others were stopped is kept."""
-        return (self.out or Path()) / f".{_folder_name(policy, backfill)}.done"
+    def kept_folder(self, policy: str, backfill: str) -> Path | None:
+        """Where a run is kept until all are complete; None without a folder for results."""
+        return self.out / f".{self._name(policy, backfill)}.done" if self.out else None
+
+    def _name(self, policy: str, backfill: str) -> str:
+        """The name of one of the runs in the folder for results."""
+        from shunter.sim.run_folder import distinct_names, run_label
+
+        return distinct_names([run_label(*run) for run in self.runs])[self.runs.index((policy, backfill))]
 
     def kept_run(
         self, policy: str, backfill: str, trace: Trace, cluster: ClusterSpec, resolved: dict[str, Any]
@@ -158,7 +164,7 @@ class Request:
         from shunter.sim.result import Result
 
         folder = self.kept_folder(policy, backfill)
-        if not (self.resume and folder.is_dir()):
+        if not (self.resume and folder is not None and folder.is_dir()):
             return None
         kept = Result.load(folder)
         wanted = run_manifest(
@@ -189,7 +195,7 @@ def check_writable(folder: Path) -> None:
     import os
     import tempfile
 
-    from shunter.sim.result import refuse_foreign
+    from shunter.sim.run_folder import refuse_foreign
 
     refuse_foreign(folder)
     try:
@@ -238,6 +244,7 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
     """Replay under every policy asked for; Ctrl-C saves a checkpoint when there is a folder for it."""
     from shunter.cli.console import note, stop_on_signals
     from shunter.sim.replay import Interrupted, simulate
+    from shunter.sim.run_folder import run_label
 
     prepare_kernels(quiet=request.quiet)
     results: list[Result] = []
@@ -249,7 +256,7 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
                 results.append(done)
                 continue
             checkpoint = request.checkpoint(policy, backfill)
-            label = policy if backfill == "none" else f"{policy}+{backfill}"
+            label = run_label(policy, backfill)
             try:
                 with progress_bar(label, request.quiet) as progress:
                     result = simulate(
@@ -265,14 +272,13 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
                         clairvoyant=request.clairvoyant,
                         seed=request.seed,
                         **resolved,
+                        out=request.kept_folder(policy, backfill),
                         progress=progress,
                         should_stop=stop,
                         checkpoint=checkpoint,
                         resume=bool(request.resume and checkpoint and checkpoint.exists()),
                     )
             except Interrupted as interrupted:
-                for finished in results if request.out else []:
-                    finished.save(request.kept_folder(finished.policy, finished.backfill))
                 jobs = f"{interrupted.simulation.num_done:,} of {interrupted.simulation.workload.num_jobs:,} jobs"
                 how = "; the same command with --resume takes it up" if checkpoint else ""
                 note(f"interrupted after {jobs} of {label}{how}")
@@ -324,11 +330,6 @@ def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[Simulation], Non
             )
 
         yield update
-
-
-def _folder_name(policy: str, backfill: str) -> str:
-    name = policy if backfill == "none" else f"{policy}+{backfill}"
-    return "".join(c if c.isalnum() or c in "+-_.=," else "_" for c in name)
 
 
 def save_all(results: Sequence[Result], out: Path, *, figures: bool, quiet: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shunter.sim.report.figures import DOUBLE_COLUMN_IN, DPI, legend_above, line_style, new_figure, paper_style
-from shunter.sim.result import FIGURES_FOLDER, json_bytes, parquet_bytes, staged_folder, write_bytes
+from shunter.sim.run_folder import FIGURES_FOLDER, json_bytes, parquet_bytes, staged_folder, write_bytes
 
 if TYPE_CHECKING:
     import polars as pl

@@ -18,7 +18,8 @@ from shunter.scheduler.errors import OutputError, UsageError
 from shunter.scheduler.types import FloatArray
 from shunter.sim.report import series
 from shunter.sim.report.formats import DAY_S, HOUR_S, MINUTE_S, UNITS, duration, human, metric_view
-from shunter.sim.result import Result, write_aside
+from shunter.sim.result import Result
+from shunter.sim.run_folder import write_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -37,7 +37,8 @@ from shunter.sim.report.tables import (
     script_json,
     text,
 )
-from shunter.sim.result import Result, write_aside
+from shunter.sim.result import Result
+from shunter.sim.run_folder import write_aside
 
 
 def write_report(

@@ -128,8 +128,7 @@ def make_result(workload: pl.DataFrame, times: dict[str, tuple[float, float]], p
         "window": None,
         "seed": 1,
         "jobs": jobs,
-        "timeline": timeline,
-        "events": events,
+        "tables": {"timeline": timeline, "events": events},
         "metrics": metrics,
         "manifest": {
             "cluster": {"name": "64 cpus", "groups": [{"name": "pool", "count": 1, "cpus": float(CAPACITY)}]},

@@ -17,7 +17,7 @@ from shunter.scheduler.policies.registry import choose_ordering
 from shunter.sim.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from shunter.sim.engine import Options, Simulation
 from shunter.sim.replay import Interrupted, simulate
-from shunter.sim.result import RUN_FILES
+from shunter.sim.run_folder import RUN_FILES
 from shunter.sim.workload import prepare
 from shunter.traces.generate import generate
 from shunter.traces.tables import Trace, make_jobs, pool

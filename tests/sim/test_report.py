@@ -154,7 +154,7 @@ def test_many_jobs_make_no_larger_page(two_results: Pair) -> None:
     times = ["submit_s", "start_s", "end_s"]
     jobs = pl.concat(result.jobs.with_columns(pl.col(times) + k * span, pl.col("job_id") + f".{k}") for k in range(200))
     timeline = pl.concat(result.timeline.with_columns(pl.col("time_s") + k * span) for k in range(200))
-    text = render_report([replace(result, jobs=jobs, timeline=timeline)])
+    text = render_report([replace(result, jobs=jobs, tables={**result.tables, "timeline": timeline})])
     assert len(text) < 300_000
 
 
@@ -165,7 +165,8 @@ def test_gpu_jobs_are_counted_in_gpus(two_results: Pair, tmp_path: Path) -> None
         replace(
             r,
             jobs=r.jobs.with_columns(pl.col("cpus").replace(1.0, 0.5).alias("gpus"), pl.lit(0.0).alias("cpus")),
-            timeline=r.timeline.with_columns(pl.col("used_cpus").alias("used_gpus"), pl.lit(0.0).alias("used_cpus")),
+            tables=r.tables
+            | {"timeline": r.timeline.with_columns(pl.col("used_cpus").alias("used_gpus"), used_cpus=pl.lit(0.0))},
             manifest={"cluster": {"name": "c", "groups": groups}},
         )
         for r in two_results
@@ -181,7 +182,8 @@ def test_gpu_jobs_are_counted_in_gpus(two_results: Pair, tmp_path: Path) -> None
 @pytest.mark.parametrize("kept", [0, 1, 2])
 def test_hardly_any_jobs_are_no_problem(two_results: Pair, kept: int, tmp_path: Path) -> None:
     few = [
-        replace(r, jobs=r.jobs.head(kept), timeline=r.timeline.head(3 if kept else 0), metrics={}) for r in two_results
+        replace(r, jobs=r.jobs.head(kept), tables={"timeline": r.timeline.head(3 if kept else 0)}, metrics={})
+        for r in two_results
     ]
     Page(render_report(few))
     if kept:
@@ -196,7 +198,7 @@ def test_all_jobs_rejected_is_said(two_results: Pair) -> None:
         pl.lit("rejected").alias("state"),
         pl.lit("too large").alias("reason"),
     )
-    result = replace(two_results[0], jobs=rejected, timeline=two_results[0].timeline.clear())
+    result = replace(two_results[0], jobs=rejected, tables={"timeline": two_results[0].timeline.clear()})
     assert "400 jobs rejected: too large" in " ".join(Page(render_report([result])).words)
 
 

@@ -299,7 +299,7 @@ def test_gpus_that_are_not_told_apart_are_free_as_whole_ones() -> None:
     """Two of four GPUs held: the other two fit the task of 2 GPUs; with 2.5 held, 1.5 are free and 1.5 of no use."""
     spec = ClusterSpec("c", (NodeGroup("n", 1, gpus=4.0),))
     jobs = pl.DataFrame({"tasks": [1], "cpus": [0.0], "gpus": [2.0]})
-    result = Result("t", "c", "p", "none", "first-fit", None, 0, jobs, *(pl.DataFrame() for _ in "te"), {}, {}, 0.0, 0)
+    result = Result("t", "c", "p", "none", "first-fit", None, 0, jobs, {}, {}, {}, 0.0, 0)
     rows = [(0, 1, 0, -1, 1.0, 9.0, 2.0, 0.0), (0, 1, 0, -1, 5.0, 9.0, 0.5, 0.0)]
     steps = cluster_series.free_gpus(result, held_rows(spec, rows), 0.0)
     assert steps is not None
@@ -436,7 +436,9 @@ def test_the_page_says_what_it_shows_and_escapes_names(runs: tuple[Result, Resul
 
 def test_runs_without_tables_give_the_report_of_a_pool(runs: tuple[Result, Result]) -> None:
     names = [c for c in runs[0].jobs.columns if c.startswith("wait_") and c != "wait_s"]
-    old = replace(runs[0], tables={}, jobs=runs[0].jobs.drop(*names, "requeued_s", "lost_s"))
+    old = replace(
+        runs[0], tables={"timeline": runs[0].timeline}, jobs=runs[0].jobs.drop(*names, "requeued_s", "lost_s")
+    )
     text = render_report([old])
     assert '"cluster":' not in text.split('id="data">')[1].split("</script>")[0].replace('"cluster":{"name"', "")
     assert "Nodes over time" not in text
@@ -482,6 +484,7 @@ def test_a_large_run_makes_a_page_below_a_megabyte(runs: tuple[Result, Result]) 
         }
     )  # fmt: skip
     tables = {
+        "timeline": runs[0].timeline,
         "attempts": pl.DataFrame({"job": range(count), "attempt": 1, "start_s": start, "end_s": end, "ended": "lost"}),
         "placements": pl.DataFrame(
             {"job": range(count), "attempt": 1, "node": rng.integers(0, nodes, count), "gpu": -1, "gpus": 1.0}
@@ -526,5 +529,5 @@ def test_figures_of_a_cluster(runs: tuple[Result, Result], tmp_path: Path) -> No
         assert len(np.unique(picture)) > 30
     written = write_figures(runs[:1], tmp_path / "all", suffix=".pdf")
     assert [p.stem for p in written][-6:] == list(CLUSTER_FIGURES)
-    old = [replace(r, tables={}) for r in runs[:1]]
+    old = [replace(r, tables={"timeline": r.timeline}) for r in runs[:1]]
     assert [name for name, (is_known, _) in CLUSTER_FIGURES.items() if is_known(old)] == ["waiting-reasons"]

@@ -14,7 +14,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from shunter.scheduler.errors import OutputError, UsageError
-from shunter.sim.result import RUN_FILES, Result, run_folder_names, save_all, staged_folder
+from shunter.sim.result import Result, save_all
+from shunter.sim.run_folder import RUN_FILES, distinct_names, staged_folder
 
 Pair = tuple[Result, Result]
 
@@ -206,9 +207,9 @@ def test_several_runs_get_a_folder_each(two_results: Pair, tmp_path: Path) -> No
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(RUN_FILES)
 
 
-def test_folder_names_are_safe_and_distinct(two_results: Pair) -> None:
-    results = [replace(two_results[0], policy=p) for p in ("../../etc", "multifactor:age=1", "a/b", "a b", "..")]
-    assert run_folder_names(results) == ["_.._etc", "multifactor_age=1", "a_b", "a_b-2", "run"]
+def test_folder_names_are_safe_and_distinct() -> None:
+    labels = ["../../etc", "multifactor:age=1", "a/b", "a b", ".."]
+    assert distinct_names(labels) == ["_.._etc", "multifactor_age=1", "a_b", "a_b-2", "run"]
 
 
 def test_json_files_are_sorted_and_readable(two_results: Pair, tmp_path: Path) -> None:
