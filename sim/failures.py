@@ -30,8 +30,8 @@ FAIL, REPAIR, DRAIN, RESUME = range(4)
 EVENTS = ("fail", "repair", "drain", "resume")
 """Names of the kinds of event, by number."""
 
-CAUSE_FAILURE, CAUSE_RACK, CAUSE_DRAIN = range(3)
-CAUSES = ("failure", "rack", "drain")
+CAUSE_FAILURE, CAUSE_RACK, CAUSE_DRAIN, CAUSE_PROBATION = range(4)
+CAUSES = ("failure", "rack", "drain", "probation")
 """Names of the causes of an outage, by number; where several overlap, the first to begin (then the least) names it."""
 
 WHOLE_NODE = -1
@@ -75,7 +75,7 @@ class Spans:
         from_s: Begin.
         until_s: End.
         cause: Row of ``CAUSES``.
-        is_down: False while a node drains: it is powered and runs what it has.
+        is_down: False while a node drains or is on probation: it is powered and runs what it has.
     """
 
     node: IntArray
@@ -87,12 +87,19 @@ class Spans:
 
     @classmethod
     def of(
-        cls, node: IntArray, from_s: FloatArray, until_s: FloatArray, *, cause: int, gpu: IntArray | None = None
+        cls,
+        node: IntArray,
+        from_s: FloatArray,
+        until_s: FloatArray,
+        *,
+        cause: int,
+        gpu: IntArray | None = None,
+        is_down: bool = True,
     ) -> Spans:
-        """Intervals in which nodes, or single GPUs, are down for one cause."""
+        """Intervals in which nodes, or single GPUs, are down, or nodes take nothing new, for one cause."""
         count = len(node)
         whole = np.full(count, WHOLE_NODE, dtype=np.int64) if gpu is None else gpu
-        return cls(node, whole, from_s, until_s, np.full(count, cause, np.int64), np.ones(count, np.bool_))
+        return cls(node, whole, from_s, until_s, np.full(count, cause, np.int64), np.full(count, is_down))
 
     @classmethod
     def joined(cls, parts: Sequence[Spans]) -> Spans:
@@ -131,7 +138,7 @@ def outages_of(spans: Spans, *, notes: tuple[str, ...] = ()) -> Outages:
     kept = spans.take((spans.until_s > 0) & (spans.until_s > spans.from_s))
     begin = np.maximum(kept.from_s, 0.0)
     whole = kept.gpu == WHOLE_NODE
-    is_node, is_gpu, is_drain = kept.is_down & whole, kept.is_down & ~whole, ~kept.is_down
+    is_node, is_gpu, is_idle = kept.is_down & whole, kept.is_down & ~whole, ~kept.is_down
     node, from_s, until_s, cause = _pieces(
         kept.node[is_node], begin[is_node], kept.until_s[is_node], kept.cause[is_node]
     )
@@ -140,26 +147,28 @@ def outages_of(spans: Spans, *, notes: tuple[str, ...] = ()) -> Outages:
     broken, broken_from, broken_until, _ = _pieces(
         key.reshape(-1), begin[is_gpu], kept.until_s[is_gpu], kept.cause[is_gpu], minus=_of_gpus(gpus[0], *down)
     )
-    idle, idle_from, idle_until, _ = _pieces(
-        kept.node[is_drain], begin[is_drain], kept.until_s[is_drain], kept.cause[is_drain], minus=down
-    )
-    failing = set(zip(node.tolist(), from_s.tolist(), strict=True)) if len(idle) else set()
-    resumes = np.asarray([end not in failing for end in zip(idle.tolist(), idle_until.tolist(), strict=True)], np.bool_)
     whole_node = np.full(len(node), WHOLE_NODE, dtype=np.int64)
-    same = np.full(len(idle), WHOLE_NODE, dtype=np.int64)
     failed = np.full(len(broken), CAUSE_FAILURE, dtype=np.int64)
-    drained = np.full(len(idle), CAUSE_DRAIN, dtype=np.int64)
-    return _sorted_events(
-        [
-            (from_s, node, whole_node, FAIL, cause),
-            (until_s, node, whole_node, REPAIR, cause),
-            (broken_from, gpus[0][broken], gpus[1][broken], FAIL, failed),
-            (broken_until, gpus[0][broken], gpus[1][broken], REPAIR, failed),
-            (idle_from, idle, same, DRAIN, drained),
-            (np.where(resumes, idle_until, np.inf), idle, same, RESUME, drained),
-        ],
-        notes,
-    )
+    events: list[_Events] = [
+        (from_s, node, whole_node, FAIL, cause),
+        (until_s, node, whole_node, REPAIR, cause),
+        (broken_from, gpus[0][broken], gpus[1][broken], FAIL, failed),
+        (broken_until, gpus[0][broken], gpus[1][broken], REPAIR, failed),
+    ]
+    failing = set(zip(node.tolist(), from_s.tolist(), strict=True)) if is_idle.any() else set()
+    away = [down]
+    for reason in (CAUSE_DRAIN, CAUSE_PROBATION):  # a node that drains while it is on probation drains
+        rows = is_idle & ((kept.cause == CAUSE_PROBATION) == (reason == CAUSE_PROBATION))
+        idle, idle_from, idle_until, _ = _pieces(
+            kept.node[rows], begin[rows], kept.until_s[rows], kept.cause[rows], minus=_joined(away)
+        )
+        ends = zip(idle.tolist(), idle_until.tolist(), strict=True)
+        resumes = np.asarray([end not in failing for end in ends], np.bool_)
+        same, why = np.full(len(idle), WHOLE_NODE, dtype=np.int64), np.full(len(idle), reason, dtype=np.int64)
+        events.append((idle_from, idle, same, DRAIN, why))
+        events.append((np.where(resumes, idle_until, np.inf), idle, same, RESUME, why))
+        away.append((idle, idle_from, idle_until))
+    return _sorted_events(events, notes)
 
 
 def spans_of(outages: Outages, *, until_s: float = math.inf) -> Spans:
@@ -229,6 +238,12 @@ def _pieces(
     before = np.append(False, active[:-1])[: len(active)]
     begins, ends = active & ~before, before & ~active
     return keys[is_new][begins], times[is_new][begins], times[is_new][ends], causes[is_new][begins]
+
+
+def _joined(parts: Sequence[_Pieces]) -> _Pieces:
+    """Several tables of pieces as one."""
+    key, from_s, until_s = (np.concatenate([part[i] for part in parts]) for i in range(3))
+    return key, from_s, until_s
 
 
 def _of_gpus(gpu_node: IntArray, node: IntArray, from_s: FloatArray, until_s: FloatArray) -> _Pieces:
@@ -322,7 +337,7 @@ def planned_drains(drains: Sequence[PlannedDrain], num_nodes: int) -> Outages:
     until_s = np.asarray([drain.until_s for drain in drains], dtype=np.float64)
     notice_s = np.asarray([drain.notice_s for drain in drains], dtype=np.float64)
     away = Spans.of(node, from_s, until_s, cause=CAUSE_DRAIN)
-    idle = Spans(node, away.gpu, from_s - notice_s, from_s, away.cause, np.zeros(len(node), np.bool_))
+    idle = Spans.of(node, from_s - notice_s, from_s, cause=CAUSE_DRAIN, is_down=False)
     return outages_of(Spans.joined([away, idle]))
 
 

@@ -16,11 +16,14 @@ from shunter.sim.failures import DRAIN, FAIL, REPAIR, RESUME, WHOLE_NODE, Outage
 from shunter.sim.lifecycle import LOST, PREEMPTED
 
 if TYPE_CHECKING:
+    from shunter.sim.attempts import JobFailures
     from shunter.sim.engine import Options
     from shunter.sim.workload import Workload
 
 
-def refuse_unsuited(workload: Workload, options: Options, outages: Outages | None) -> None:
+def refuse_unsuited(
+    workload: Workload, options: Options, outages: Outages | None, faults: JobFailures | None = None
+) -> None:
     """Raise UsageError for rules that do not go together, before anything runs."""
     conservative = options.settings.backfill == "conservative"
     listed = workload.capacity.quotas is not None or workload.capacity.num_lanes > 1
@@ -29,7 +32,8 @@ def refuse_unsuited(workload: Workload, options: Options, outages: Outages | Non
             "conservative backfilling promises times on the whole cluster: it does not go with quotas, nodes that "
             "groups own, a power cap or waiting for locality; use easy"
         )
-    dynamic = outages is not None or options.preemption.rules or workload.capacity.speeds is not None
+    fails = outages is not None or faults is not None
+    dynamic = fails or options.preemption.rules or workload.capacity.speeds is not None
     if options.ties == "per-event" and (dynamic or options.placements):
         raise UsageError("--ties per-event reproduces other simulators and knows no preemption, failures or speeds")
     counts_gpus = workload.capacity.tracked[GPU] and workload.capacity.gpus is None
@@ -38,11 +42,17 @@ def refuse_unsuited(workload: Workload, options: Options, outages: Outages | Non
             f"placement {options.settings.placement} looks at single GPUs: cluster {workload.cluster.name!r} has to be "
             "described by its nodes"
         )
+    if faults is not None and workload.killed.any():
+        raise UsageError(
+            "recorded attempts took as long as they did: they do not go with --kill-at-limit, which ends some sooner"
+        )
     if outages is not None and (outages.gpu != WHOLE_NODE).any() and workload.capacity.gpus is None:
         raise UsageError("GPUs of this cluster cannot fail one by one: a node has too many, or a fraction of one")
 
 
-def outages_at(state: ClusterState, outages: Outages, first: int, last: int, now_s: float) -> list[tuple[int, int]]:
+def outages_at(
+    state: ClusterState, outages: Outages, taken_away_s: FloatArray, first: int, last: int, now_s: float
+) -> list[tuple[int, int]]:
     """(row, how its attempt ended) of the running jobs that the outages ``first:last`` stop, in the core's order."""
     kinds, node, gpu = outages.kind[first:last], outages.node[first:last], outages.gpu[first:last]
     num_nodes = state.node_free.shape[1]
@@ -50,8 +60,8 @@ def outages_at(state: ClusterState, outages: Outages, first: int, last: int, now
     failed = np.zeros(num_nodes, dtype=np.bool_)
     failed[node[(kinds == FAIL) & whole]] = True
     deadline_s = np.full(num_nodes, np.inf)
-    for n in node[kinds == DRAIN].tolist():
-        deadline_s[n] = _taken_away(outages, last, n)
+    draining = kinds == DRAIN
+    deadline_s[node[draining]] = taken_away_s[first:last][draining]
     broken = np.stack([node, gpu], axis=1)[(kinds == FAIL) & ~whole]
     if not failed.any() and not len(broken) and not np.isfinite(deadline_s).any():
         return []
@@ -66,12 +76,18 @@ def outages_at(state: ClusterState, outages: Outages, first: int, last: int, now
     return [(rows[job.row], ended[job.cause]) for job in plan.displaced]
 
 
-def _taken_away(outages: Outages, after: int, node: int) -> float:
-    """When a draining node is taken away: its next failure, if that comes before it resumes; else inf."""
-    later = np.flatnonzero((outages.node[after:] == node) & (outages.gpu[after:] == WHOLE_NODE))
-    if not len(later) or outages.kind[after + later[0]] != FAIL:
-        return float("inf")
-    return float(outages.time_s[after + later[0]])
+def taken_away_s(outages: Outages) -> FloatArray:
+    """(E,) when the node of an event is taken away if it drains: its next failure, if that is its next event; else inf.
+
+    Cost: O(E log E), once for a whole replay.
+    """
+    order = np.lexsort((np.arange(len(outages)), outages.node))
+    order = order[outages.gpu[order] == WHOLE_NODE]
+    node, kind, time_s = outages.node[order], outages.kind[order], outages.time_s[order]
+    fails_next = (node[1:] == node[:-1]) & (kind[1:] == FAIL)
+    found = np.full(len(outages), np.inf)
+    found[order[:-1][fails_next]] = time_s[1:][fails_next]
+    return found
 
 
 def running_jobs(state: ClusterState, now_s: float) -> RunningJobs:

@@ -18,9 +18,11 @@ from shunter.scheduler.layout import DOT_PRODUCT
 from shunter.scheduler.policies.registry import choose_ordering
 from shunter.scheduler.preemption import Preemption
 from shunter.scheduler.state import PLACEMENTS
+from shunter.sim.attempts import JobFailures
 from shunter.sim.checkpoint import load_checkpoint, save_checkpoint
 from shunter.sim.engine import Options, Simulation, timed_run
 from shunter.sim.failures import WHOLE_NODE, Outages
+from shunter.sim.faults import with_own_work
 from shunter.sim.outcome import make_result
 from shunter.sim.result import Result
 from shunter.sim.workload import Defaults, prepare
@@ -55,7 +57,9 @@ def simulate(
     preemption: Preemption | None = None,
     defaults: Defaults | None = None,
     outages: Outages | None = None,
+    faults: JobFailures | None = None,
     max_retries: int = 6,
+    retry_wait_s: float = 0.0,
     locality_s: float = 0.0,
     carbon: Mapping[str, Intensity] | None = None,
     details: bool | None = None,
@@ -83,7 +87,9 @@ def simulate(
         preemption: When running jobs are stopped for waiting ones; by default never.
         defaults: Checkpoint interval and restart overhead of jobs that do not say.
         outages: Failures, drains and repairs of nodes and GPUs; see ``sim.failures``.
+        faults: Attempts that fail by a fault of the job's own, and the work of those jobs; see ``sim.attempts``.
         max_retries: Failures after which a job is not tried again.
+        retry_wait_s: Wait after a job's first failure before it is tried again; doubles with each, up to six minutes.
         locality_s: Longest time that a gang waits to be placed nearer together than it could be now.
         carbon: Carbon intensity by region, in place of the specification's constants.
         details: Note the nodes of every attempt and why jobs wait; by default on a cluster of several nodes.
@@ -101,6 +107,8 @@ def simulate(
         Interrupted: ``should_stop`` said so.
     """
     spec = cluster or trace.cluster
+    if faults is not None:
+        trace = with_own_work(trace, faults)
     options = options_for(
         spec,
         policy=policy,
@@ -112,6 +120,7 @@ def simulate(
         interval_s=interval_s,
         preemption=preemption,
         max_retries=max_retries,
+        retry_wait_s=retry_wait_s,
         details=details,
         seed=seed,
         interference=interference,
@@ -127,9 +136,18 @@ def simulate(
         elastic=options.settings.ordering.ordering.is_elastic,
     )
     warm_up()
-    simulation = Simulation(workload, options, outages)
+    inside = faults if faults is None or window is None else faults.window(*window)
+    simulation = Simulation(workload, options, outages, inside)
     manifest = run_manifest(
-        trace, spec, options, window=window, clairvoyant=clairvoyant, defaults=defaults, outages=outages, seed=seed
+        trace,
+        spec,
+        options,
+        window=window,
+        clairvoyant=clairvoyant,
+        defaults=defaults,
+        outages=outages,
+        faults=faults,
+        seed=seed,
     )
     spent_s = 0.0
     if resume and checkpoint is not None:
@@ -167,6 +185,7 @@ def options_for(
     interval_s: float = 0.0,
     preemption: Preemption | None = None,
     max_retries: int = 6,
+    retry_wait_s: float = 0.0,
     details: bool | None = None,
     seed: int = 0,
     interference: bool = False,
@@ -183,6 +202,7 @@ def options_for(
         interval_s=interval_s,
         preemption=preemption or Preemption(),
         max_retries=max_retries,
+        retry_wait_s=retry_wait_s,
         explain_waits=detailed,
         placements=detailed,
         seed=seed,
@@ -199,6 +219,7 @@ def run_manifest(
     clairvoyant: bool = False,
     defaults: Defaults | None = None,
     outages: Outages | None = None,
+    faults: JobFailures | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """What was run: enough to run it again, and nothing that differs between equal runs."""
@@ -206,6 +227,8 @@ def run_manifest(
     from importlib.metadata import version
 
     settings = options.settings
+    if faults is not None:
+        trace = with_own_work(trace, faults)
     return {
         "shunter": __version__,
         "versions": {name: version(name) for name in ("numba", "numpy", "polars", "simpy")},
@@ -232,8 +255,10 @@ def run_manifest(
         "preemption": asdict(options.preemption),
         "defaults": asdict(defaults or Defaults()),
         "max_retries": options.max_retries,
+        "retry_wait_s": options.retry_wait_s,
         "locality_s": settings.locality_s,
         "outages": None if outages is None else _outages_hash(outages),
+        "faults": None if faults is None else _faults_hash(faults),
         "details": options.placements,
         "interference": options.interference,
         "window": list(window) if window else None,
@@ -258,3 +283,11 @@ def _outages_hash(outages: Outages) -> dict[str, Any]:
     for column in (outages.time_s, outages.node, outages.gpu, outages.kind):
         digest.update(np.ascontiguousarray(column).tobytes())
     return {"events": len(outages), "sha256": digest.hexdigest()}
+
+
+def _faults_hash(faults: JobFailures) -> dict[str, Any]:
+    """How many attempts fail, and a checksum."""
+    digest = hashlib.sha256()
+    for column in (faults.job_row, faults.after_s, faults.work_s):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return {"attempts": len(faults), "sha256": digest.hexdigest()}

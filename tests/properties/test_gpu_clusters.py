@@ -24,6 +24,7 @@ from shunter.sim.checkpoint import load_checkpoint, save_checkpoint
 from shunter.sim.cluster_arrays import idle_draw_w
 from shunter.sim.engine import Options, Simulation
 from shunter.sim.failures import Outages, availability, draw_outages
+from shunter.sim.faults import with_own_work
 from shunter.sim.outcome import make_result
 from shunter.sim.replay import options_for, simulate
 from shunter.sim.result import Result
@@ -105,7 +106,7 @@ def test_nothing_runs_on_what_is_down_and_nothing_starts_on_what_drains(case: Ca
             if row["node"] != out["node"] or (out["gpu"] >= 0 and row["gpu"] != out["gpu"]):
                 continue
             assert not out["from_s"] <= row["start_s"] < out["until_s"]
-            if out["kind"] != "notice":
+            if out["kind"] not in ("notice", "probation"):
                 assert not max(row["start_s"], out["from_s"]) < min(row["end_s"], out["until_s"])
 
 
@@ -234,8 +235,8 @@ def test_attempts_of_a_job_follow_one_another_and_make_up_its_times(case: Case) 
         gaps_s = [later["start_s"] - run["end_s"] for run, later in pairwise(runs)]
         assert all(gap_s >= 0 for gap_s in gaps_s)
         assert job["requeued_s"] == pytest.approx(sum(gaps_s), abs=1e-6)
-        assert all(run["ended"] in ("preempted", "lost") for run in runs[:-1])
-        losses = sum(run["ended"] == "lost" for run in runs)
+        assert all(run["ended"] in ("preempted", "lost", "failed") for run in runs[:-1])
+        losses = sum(run["ended"] in ("lost", "failed") for run in runs)
         assert losses <= max_retries + 1
         assert (job["state"] == "failed") == (losses == max_retries + 1)
         assert job["lost_s"] >= sum(run["lost_s"] for run in runs) - 1e-9
@@ -296,12 +297,13 @@ def test_equal_inputs_give_equal_tables(case: Case) -> None:
 def simulation_of(case: Case, kind: type[Simulation] = Simulation) -> Simulation:
     """The simulation that ``simulate`` would run."""
     how = dict(case.how)
-    outages, defaults = how.pop("outages", None), how.pop("defaults", None)
+    outages, faults, defaults = (how.pop(name, None) for name in ("outages", "faults", "defaults"))
+    trace = case.trace if faults is None else with_own_work(case.trace, faults)
     options: Options = options_for(case.cluster, **{"details": True, **how})
     workload: Workload = prepare(
-        case.trace, case.cluster, defaults=defaults, tell_gpus_apart=True, can_close=outages is not None
+        trace, case.cluster, defaults=defaults, tell_gpus_apart=True, can_close=outages is not None
     )
-    return kind(workload, options, outages)
+    return kind(workload, options, outages, faults)
 
 
 def result_of(simulation: Simulation) -> Result:
@@ -451,7 +453,7 @@ def test_outages_of_nodes_stop_what_runs_there_and_nothing_else(data: st.DataObj
     for row in holdings(result):
         hit = (row["end_s"], row["node"], -1) in fails or (row["end_s"], row["node"], row["gpu"]) in fails
         if hit and row["start_s"] < row["end_s"]:
-            assert row["ended"] in ("lost", "completed", "killed", "preempted")
+            assert row["ended"] in ("lost", "completed", "killed", "preempted", "failed")
     lost: dict[tuple[int, int], bool] = defaultdict(bool)
     for row in holdings(result):
         if row["ended"] == "lost":
