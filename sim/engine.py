@@ -32,7 +32,7 @@ from shunter.sim.clock import Callbacks, EventClock, Order
 from shunter.sim.failures import Outages
 from shunter.sim.faults import Faults
 from shunter.sim.lifecycle import FAILED, PREEMPTED, Lifecycle
-from shunter.sim.outages import close_and_open, outages_at, refuse_unsuited, taken_away_s
+from shunter.sim.outages import FAILOVERS, Evacuation, close_and_open, move, refuse_unsuited
 from shunter.sim.rounds import Rounds, refuse_with_rounds
 from shunter.sim.sharing import Sharing
 from shunter.sim.workload import Workload
@@ -57,6 +57,8 @@ class Options:
         preemption: When running jobs are stopped for waiting ones.
         max_retries: Failures after which a job is not tried again.
         retry_wait_s: Seconds that a job waits after its first failure before it is tried again; then twice as long.
+        failover: ``requeue`` lets jobs that lose their nodes wait in the queue, ``move`` starts them ahead of it.
+        blast_radius: Share of the running jobs, and of their GPUs, that may be on their way at once.
         explain_waits: Attribute every waiting second to a reason.
         placements: Note which nodes and GPUs every attempt held.
         seed: Of the random placement.
@@ -69,6 +71,8 @@ class Options:
     preemption: Preemption = field(default_factory=Preemption)
     max_retries: int = 6
     retry_wait_s: float = 0.0
+    failover: str = "requeue"
+    blast_radius: float = 1.0
     explain_waits: bool = False
     placements: bool = False
     seed: int = 0
@@ -83,6 +87,10 @@ class Options:
             raise UsageError("--ties per-event makes a pass at every event: it does not go with --interval")
         if self.max_retries < 0:
             raise UsageError(f"retries {self.max_retries} is negative")
+        if self.failover not in FAILOVERS:
+            raise UsageError(f"unknown --failover {self.failover!r}{nearest(self.failover, list(FAILOVERS))}")
+        if not 0 < self.blast_radius <= 1:
+            raise UsageError(f"blast radius {self.blast_radius} is not a share above 0 and of at most 1")
         if not (math.isfinite(self.retry_wait_s) and self.retry_wait_s >= 0):
             raise UsageError(f"retry wait {self.retry_wait_s} is not a number of seconds of at least 0")
         if self.preemption.rules and self.settings.backfill == "conservative":
@@ -121,7 +129,6 @@ class Simulation:
         self.workload = workload
         self.options = options
         self.outages = outages
-        self._taken_away_s = taken_away_s(outages) if outages is not None else np.zeros(0)
         self.clock = EventClock()
         settings = options.settings
         ordering = settings.ordering.ordering
@@ -147,6 +154,10 @@ class Simulation:
             refuse_with_rounds(workload, options, self.state)
             self.rounds = Rounds.of(workload, settings.ordering)
         self.sharing = Sharing.of(workload) if options.interference else None
+        self.evacuation: Evacuation | None = None
+        if outages is not None:
+            num_nodes = workload.capacity.units.shape[1]
+            self.evacuation = Evacuation.of(outages, options, num_nodes, workload.num_jobs)
         doomed = None if faults is None else Faults.of(faults, workload.num_jobs)
         self.lifecycle = Lifecycle.of(workload, doomed) if self.is_dynamic else None
         self.waits_s = np.zeros((at.NUM_WAITS, workload.num_jobs)) if options.explain_waits else None
@@ -355,6 +366,8 @@ class Simulation:
         self.num_done += num_finished
         if state.num_started and not self.is_dynamic:
             self._start(now_s, state.num_started)
+        if self.evacuation is not None and self.evacuation.has_room_for_more(state):
+            next_s = now_s
         if next_s < math.inf:
             self._wake_at(next_s)
 
@@ -416,7 +429,7 @@ class Simulation:
             self._forget_neighbours(row)
         state.absorb(now_s, self._finished, num_finished, self._absorbed, self._absorbed)
         self._stop_attempts(now_s)
-        if self._outages_now:
+        if self._outages_now or (self.evacuation is not None and self.evacuation.is_holding):
             self._carry_out_outages(now_s)
         for row in self._to_retry:
             self._requeue(row, now_s)
@@ -531,11 +544,16 @@ class Simulation:
     def _carry_out_outages(self, now_s: float) -> None:
         """The failures, drains and repairs of this instant."""
         assert self.outages is not None
+        assert self.evacuation is not None
         first, last = self._next_outage, self._next_outage + self._outages_now
         self._next_outage, self._outages_now = last, 0
-        for row, ended in outages_at(self.state, self.outages, self._taken_away_s, first, last, now_s):
-            self._stop(row, now_s, ended)
+        leaving = self.evacuation.displaced(self.state, first, last, now_s)
+        for job in leaving:
+            self._stop(job.row, now_s, job.ended)
         close_and_open(self.state, self.outages, first, last)
+        for job in leaving:
+            if move(self.state, job.row, job.placement, now_s):
+                self._begin([job.row], now_s)
         if self.options.settings.backfill == "conservative":
             self.state.rebuild_promises(now_s)
 
@@ -648,7 +666,7 @@ class Simulation:
             found |= self.lifecycle.arrays()
             columns = self.workload.columns
             found |= {f"columns_{name}": getattr(columns, name) for name in self.CHANGING}
-        for part in (self.rounds, self.sharing):
+        for part in (self.rounds, self.sharing, self.evacuation):
             found |= {} if part is None else part.arrays()
         if self.waits_s is not None:
             found["waits_s"] = self.waits_s
@@ -671,6 +689,8 @@ class Simulation:
             self.rounds.restore(arrays)
         if self.sharing is not None:
             self.sharing.restore(arrays, self.state)
+        if self.evacuation is not None:
+            self.evacuation.restore(arrays)
         if self.waits_s is not None:
             self.waits_s[:] = arrays["waits_s"]
         if self.ledger is not None:

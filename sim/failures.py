@@ -275,7 +275,7 @@ def draw_outages(spec: ClusterSpec, *, until_s: float, seed: int) -> Outages:
 
     Raises:
         ConfigError: A mean time between failures without a mean time to repair, or so short that there would be more
-            than 20 million failures.
+            than 20 million failures; all of them at once, each with its path.
         UsageError: ``until_s`` is no finite time.
 
     Source: Schroeder & Gibson, A large-scale study of failures in high-performance computing systems, DSN 2006
@@ -283,20 +283,20 @@ def draw_outages(spec: ClusterSpec, *, until_s: float, seed: int) -> Outages:
     """
     if not (math.isfinite(until_s) and until_s >= 0):
         raise UsageError(f"failures until {until_s} s: expected a finite time of at least 0 s")
+    rates = _rates_of(spec)
+    problems = dict.fromkeys(problem for kinds in rates for rate in kinds for problem in _rate_problems(rate, until_s))
+    if problems:
+        raise ConfigError(f"cluster {spec.name!r}: " + "; ".join(problems))
     parts: list[Spans] = []
     first_node = 0
-    for i, (group, label) in enumerate(zip(spec.groups, _labels(spec), strict=True)):
-        gpus, shape = int(group.gpus or 0), group.failure_shape
-        nodes = _Rates(group.count, group.mtbf_h, group.mttr_h, shape, f"groups[{i}].")
+    for group, label, (nodes, cards, racks) in zip(spec.groups, _labels(spec), rates, strict=True):
         node, begin, end = _renewals(stream(seed, f"failures/{label}/nodes"), nodes, until_s)
         parts.append(Spans.of(first_node + node, begin, end, cause=CAUSE_FAILURE))
 
-        cards = _Rates(group.count * gpus, group.gpu_mtbf_h, group.gpu_mttr_h, shape, f"groups[{i}].gpu_")
         card, begin, end = _renewals(stream(seed, f"failures/{label}/gpus"), cards, until_s)
-        node, gpu = np.divmod(card, max(gpus, 1))
+        node, gpu = np.divmod(card, max(int(group.gpus or 0), 1))
         parts.append(Spans.of(first_node + node, begin, end, cause=CAUSE_FAILURE, gpu=gpu))
 
-        racks = _Rates(group.num_racks, spec.rack_mtbf_h, spec.rack_mttr_h, 1.0, "rack_")
         rack, begin, end = _renewals(stream(seed, f"failures/{label}/racks"), racks, until_s)
         size = group.rack_size or group.count
         row, node = _ranges(rack * size, np.minimum((rack + 1) * size, group.count))
@@ -360,7 +360,8 @@ def _renewals(rng: np.random.Generator, rates: _Rates, until_s: float) -> _Piece
     units: list[IntArray] = [np.zeros(0, np.int64)]
     begins, ends = [np.zeros(0)], [np.zeros(0)]
     if rates.units and rates.mtbf_h is not None:
-        mean_s, repair_s = _means(rates, until_s)
+        assert rates.mttr_h is not None
+        mean_s, repair_s = rates.mtbf_h * HOUR_S, rates.mttr_h * HOUR_S
         scale_s = mean_s / math.gamma(1.0 + 1.0 / rates.shape)
         now_s = np.zeros(rates.units)
         while now_s.min() < until_s:
@@ -375,19 +376,32 @@ def _renewals(rng: np.random.Generator, rates: _Rates, until_s: float) -> _Piece
     return np.concatenate(units), np.concatenate(begins), np.concatenate(ends)
 
 
-def _means(rates: _Rates, until_s: float) -> tuple[float, float]:
-    """Mean times between failures and to repair in seconds, if they can be drawn from."""
-    assert rates.mtbf_h is not None
+def _rates_of(spec: ClusterSpec) -> list[tuple[_Rates, _Rates, _Rates]]:
+    """The rates of the nodes, the GPUs and the racks of each group."""
+    found = []
+    for i, group in enumerate(spec.groups):
+        at, shape = f"groups[{i}].", group.failure_shape
+        nodes = _Rates(group.count, group.mtbf_h, group.mttr_h, shape, at)
+        cards = _Rates(group.count * int(group.gpus or 0), group.gpu_mtbf_h, group.gpu_mttr_h, shape, f"{at}gpu_")
+        racks = _Rates(group.num_racks, spec.rack_mtbf_h, spec.rack_mttr_h, 1.0, "rack_")
+        found.append((nodes, cards, racks))
+    return found
+
+
+def _rate_problems(rates: _Rates, until_s: float) -> list[str]:
+    """Why failures cannot be drawn with these rates."""
+    if rates.mtbf_h is None or not rates.units:
+        return []
     if rates.mttr_h is None:
-        raise ConfigError(f"{rates.path}mttr_h: failures are drawn, so a mean time to repair is needed")
-    mean_s, repair_s = rates.mtbf_h * HOUR_S, rates.mttr_h * HOUR_S
-    expected = rates.units * until_s / (mean_s + repair_s)
+        needed = "how long a repair takes is not known, so no failures can be drawn; give the mean time to repair"
+        return [f"{rates.path}mttr_h: {rates.path}mtbf_h is {rates.mtbf_h:g} h, but {needed} in hours"]
+    expected = rates.units * until_s / ((rates.mtbf_h + rates.mttr_h) * HOUR_S)
     if expected > MOST_FAILURES:
-        raise ConfigError(
+        return [
             f"{rates.path}mtbf_h: {rates.mtbf_h:g} h between failures are about {expected:.2g} failures in "
             f"{until_s / HOUR_S:g} h, more than {MOST_FAILURES:,}; is the unit hours?"
-        )
-    return mean_s, repair_s
+        ]
+    return []
 
 
 def _drain_problems(drain: PlannedDrain, num_nodes: int) -> list[str]:

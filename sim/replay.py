@@ -60,6 +60,8 @@ def simulate(
     faults: JobFailures | None = None,
     max_retries: int = 6,
     retry_wait_s: float = 0.0,
+    failover: str = "requeue",
+    blast_radius: float = 1.0,
     locality_s: float = 0.0,
     carbon: Mapping[str, Intensity] | None = None,
     details: bool | None = None,
@@ -90,6 +92,8 @@ def simulate(
         faults: Attempts that fail by a fault of the job's own, and the work of those jobs; see ``sim.attempts``.
         max_retries: Failures after which a job is not tried again.
         retry_wait_s: Wait after a job's first failure before it is tried again; doubles with each, up to six minutes.
+        failover: ``requeue`` or ``move``: where jobs go that lose their nodes; see ``sim.outages``.
+        blast_radius: Share of the running jobs that may be on their way from draining nodes at once.
         locality_s: Longest time that a gang waits to be placed nearer together than it could be now.
         carbon: Carbon intensity by region, in place of the specification's constants.
         details: Note the nodes of every attempt and why jobs wait; by default on a cluster of several nodes.
@@ -121,6 +125,8 @@ def simulate(
         preemption=preemption,
         max_retries=max_retries,
         retry_wait_s=retry_wait_s,
+        failover=failover,
+        blast_radius=blast_radius,
         details=details,
         seed=seed,
         interference=interference,
@@ -186,6 +192,8 @@ def options_for(
     preemption: Preemption | None = None,
     max_retries: int = 6,
     retry_wait_s: float = 0.0,
+    failover: str = "requeue",
+    blast_radius: float = 1.0,
     details: bool | None = None,
     seed: int = 0,
     interference: bool = False,
@@ -203,6 +211,8 @@ def options_for(
         preemption=preemption or Preemption(),
         max_retries=max_retries,
         retry_wait_s=retry_wait_s,
+        failover=failover,
+        blast_radius=blast_radius,
         explain_waits=detailed,
         placements=detailed,
         seed=seed,
@@ -256,6 +266,8 @@ def run_manifest(
         "defaults": asdict(defaults or Defaults()),
         "max_retries": options.max_retries,
         "retry_wait_s": options.retry_wait_s,
+        "failover": options.failover,
+        "blast_radius": options.blast_radius,
         "locality_s": settings.locality_s,
         "outages": None if outages is None else _outages_hash(outages),
         "faults": None if faults is None else _faults_hash(faults),

@@ -34,6 +34,8 @@ class Rules:
     failing: Failing = field(default_factory=Failing)
     max_retries: int = 6
     retry_wait_s: float = 0.0
+    failover: str = "requeue"
+    blast_radius: float = 1.0
     locality_s: float = 0.0
     interference: bool = False
     carbon: Path | None = None
@@ -56,6 +58,8 @@ class Rules:
             "faults": faults,
             "max_retries": self.max_retries,
             "retry_wait_s": self.retry_wait_s,
+            "failover": self.failover,
+            "blast_radius": self.blast_radius,
             "locality_s": self.locality_s,
             "interference": self.interference,
             "carbon": self.intensities(trace, cluster),
@@ -122,6 +126,8 @@ class Request:
             preemption=Preemption(rules.preempt, rules.min_run_s, rules.grace_s),
             max_retries=rules.max_retries,
             retry_wait_s=rules.retry_wait_s,
+            failover=rules.failover,
+            blast_radius=rules.blast_radius,
             details=rules.details,
             interference=rules.interference,
             seed=self.seed,

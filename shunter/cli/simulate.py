@@ -103,6 +103,16 @@ def simulate_command(
         float,
         typer.Option("--retry-wait", help="Seconds that a job waits after a failure; doubles with each, up to 360 s."),
     ] = 0.0,
+    failover: Annotated[
+        str,
+        typer.Option(
+            "--failover", help="Jobs that lose their nodes requeue, or move: start elsewhere ahead of the queue."
+        ),
+    ] = "requeue",
+    blast_radius: Annotated[
+        float,
+        typer.Option("--blast-radius", help="Share of the running jobs that may be on their way from draining nodes."),
+    ] = 1.0,
     flap_limit: Annotated[
         int,
         typer.Option(
@@ -173,6 +183,8 @@ def simulate_command(
             failing=Failing(tuple(failures or ()), flap_limit, flap_window, probation),
             max_retries=retries,
             retry_wait_s=retry_wait,
+            failover=failover,
+            blast_radius=blast_radius,
             locality_s=consolidate,
             interference=interference,
             carbon=carbon,
