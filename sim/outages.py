@@ -103,7 +103,7 @@ class Evacuation:
         failed[node[(kinds == FAIL) & whole]] = True
         self.deadline_s[node[whole]] = np.where(kinds == DRAIN, self.taken_away_s[first:last], np.inf)[whole]
         broken = np.stack([node, gpu], axis=1)[(kinds == FAIL) & ~whole]
-        if not (failed.any() or len(broken) or (kinds == DRAIN).any() or self.is_holding):
+        if not (failed.any() or len(broken) or np.isfinite(self.deadline_s[node]).any() or self.is_holding):
             return []
         jobs = running_jobs(state, now_s)
         healthy = (state.node_i[at.OPEN] == 1) & np.isinf(self.deadline_s)

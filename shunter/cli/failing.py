@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shunter.traces.tables import ClusterSpec, Trace
 
 DRAWN, RECORDED = "drawn", "recorded"
+DAY_S = 86400.0
 Tell = Callable[[str], None]
 
 
@@ -99,7 +100,11 @@ def _from_file(path: Path, trace: Trace, cluster: ClusterSpec, tell: Tell) -> Ou
         return read_maintenance(path, cluster, until_s=horizon_s(trace, cluster))
     outages = read_outages(path, cluster)
     for text in outages.notes:
-        tell(text)
+        tell(f"{path.name}: {text}")
+    last_s = float(outages.time_s[-1]) if len(outages) else 0.0
+    trace_s = float(trace.jobs.floats("submit_s").max(initial=0.0))
+    if last_s < trace_s:
+        tell(f"{path.name} ends on day {last_s / DAY_S:.1f} of {trace_s / DAY_S:.1f}: nothing happens later")
     return outages
 
 
