@@ -9,13 +9,28 @@ import pytest
 
 from shunter.scheduler.errors import ConfigError, UsageError
 from shunter.scheduler.failover import Flapping
-from shunter.sim.failures import CAUSE_PROBATION, DRAIN, FAIL, HOUR_S, REPAIR, RESUME, Outages, merged, spans_of
+from shunter.sim.failures import (
+    CAUSE_DRAIN,
+    CAUSE_FAILURE,
+    CAUSE_PROBATION,
+    DRAIN,
+    FAIL,
+    HOUR_S,
+    REPAIR,
+    RESUME,
+    Outages,
+    PlannedDrain,
+    merged,
+    planned_drains,
+    spans_of,
+)
 from shunter.sim.flapping import with_probation
 from shunter.sim.maintenance import read_maintenance
 from shunter.sim.replay import simulate
 from shunter.traces.cluster_spec import ClusterSpec, NodeGroup
 from tests.properties.gpu_strategies import as_outages
 from tests.scheduler.cases import table
+from tests.sim.test_failures import check_legal
 from tests.sim.test_outages_replay import attempts, drained
 
 LAB = ClusterSpec("lab", (NodeGroup("a", 3, cpus=8.0, gpus=2.0), NodeGroup("b", 2, cpus=8.0, gpus=2.0)))
@@ -101,6 +116,20 @@ def test_planned_drains_and_single_gpus_make_no_node_flap() -> None:
     outages = merged(drained(40.0, 20.0), as_outages([(1, 0, 10.0, 20.0)]))
     held = with_probation(outages, Flapping(1, window_s=1000.0, probation_s=50.0))
     assert story(held) == story(outages)
+
+
+def test_a_drain_during_probation_is_a_drain_and_the_node_stays_closed() -> None:
+    """On probation from 20 to 70 s; the notice of a drain begins at 30 s and lasts until the node goes at 100 s."""
+    drain = planned_drains([PlannedDrain(0, 100.0, 160.0, notice_s=70.0)], num_nodes=1)
+    held = with_probation(merged(drain, as_outages([(0, -1, 10.0, 20.0)])), Flapping(1, 1000.0, probation_s=50.0))
+    check_legal(held)
+    spans = spans_of(held)
+    assert list(zip(spans.from_s, spans.until_s, spans.cause, strict=True)) == [
+        (10, 20, CAUSE_FAILURE),
+        (20, 30, CAUSE_PROBATION),
+        (30, 100, CAUSE_DRAIN),
+        (100, 160, CAUSE_DRAIN),
+    ]
 
 
 def test_work_goes_elsewhere_while_a_node_is_on_probation() -> None:
