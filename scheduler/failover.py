@@ -30,6 +30,7 @@ from enum import Enum
 
 import numpy as np
 
+from shunter.scheduler.errors import UsageError
 from shunter.scheduler.types import UNITS_PER, BoolArray, FloatArray, IntArray, ResourceDemand
 
 LONGEST_BACKOFF_S = 360.0
@@ -342,6 +343,13 @@ class Flapping:
     failures: int = 3
     window_s: float = 24 * 3600.0
     probation_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if self.failures < 1:
+            raise UsageError(f"flapping after {self.failures} failures: expected at least 1")
+        for name, value in (("window", self.window_s), ("probation", self.probation_s)):
+            if not (math.isfinite(value) and value > 0):
+                raise UsageError(f"{name} of flapping nodes {value} is not a number of seconds above 0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 A job that needed several attempts failed, or was taken down, at the end of each but its last. Played back, every such
 attempt ends after the recorded time of execution and the job is tried again; how long it waits for that, and how often,
-is decided by ``scheduler.failover.next_retry``.
+is decided by ``scheduler.failover.next_retry``. ``sim.faults`` follows the jobs on their way there.
 """
 
 from __future__ import annotations
@@ -55,17 +55,28 @@ class AttemptLog:
 
 @dataclass(frozen=True, slots=True)
 class JobFailures:
-    """Attempts that end by a failure of the job itself; each array has shape (F,), sorted by job and attempt.
+    """Attempts that end by a failure of the job itself, sorted by job and attempt.
 
     Attributes:
-        job_row: Row of the job in the trace.
-        attempt: Number of the attempt, from 1.
-        after_s: Seconds of execution after which it fails.
+        job_row: (F,) row of the job in the trace.
+        attempt: (F,) number of the attempt, from 1.
+        after_s: (F,) seconds of execution after which it fails.
+        work_s: (J,) seconds of work of each job of the trace; NaN, or empty for all: as the trace says.
     """
 
     job_row: IntArray
     attempt: IntArray
     after_s: FloatArray
+    work_s: FloatArray
+
+    def window(self, start: int, count: int) -> JobFailures:
+        """Those of the ``count`` jobs from row ``start`` on."""
+        inside = (self.job_row >= start) & (self.job_row < start + count)
+        work_s = self.work_s[start : start + count]
+        return JobFailures(self.job_row[inside] - start, self.attempt[inside], self.after_s[inside], work_s)
+
+    def __len__(self) -> int:
+        return len(self.job_row)
 
 
 def attempt_failures(path: Path) -> AttemptLog:
@@ -111,7 +122,8 @@ def attempt_failures(path: Path) -> AttemptLog:
 def job_failures(log: AttemptLog, job_ids: Sequence[str]) -> JobFailures:
     """Every attempt that another one followed, for the jobs of a trace: it fails after the recorded length.
 
-    The last attempt is no failure: how the job ended is the trace's ``outcome``.
+    The last attempt is no failure: how the job ended is the trace's ``outcome``. Its length is the job's work: what the
+    job would have taken without failures, as a log without checkpoints tells it.
 
     Args:
         log: Recorded attempts.
@@ -124,7 +136,9 @@ def job_failures(log: AttemptLog, job_ids: Sequence[str]) -> JobFailures:
     job_row = row_of[log.job_idx]
     keep = np.flatnonzero((job_row >= 0) & (attempt < log.attempts[log.job_idx]))
     keep = keep[np.lexsort((attempt[keep], job_row[keep]))]
-    return JobFailures(job_row[keep], attempt[keep], log.length_s[keep])
+    work_s = np.full(len(job_ids), np.nan)
+    work_s[job_row[keep]] = log.length_s[(first + log.attempts - 1)[log.job_idx[keep]]]
+    return JobFailures(job_row[keep], attempt[keep], log.length_s[keep], work_s)
 
 
 def _json_list(path: Path) -> list[Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from shunter.scheduler.errors import OutputError, UsageError
 from shunter.sim.engine import Simulation
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save_checkpoint(path: Path, simulation: Simulation, manifest: dict[str, Any], spent_s: float) -> None:

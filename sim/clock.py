@@ -2,8 +2,8 @@
 
 SimPy schedules by delay and adds it to the present time; for times that are no whole seconds that sum can miss the
 absolute time by a rounding, and two events of one instant would become two instants. ``EventClock`` puts an event at
-exactly the time asked for, and orders the events of an instant by the design: ends, stops, failures and repairs,
-arrivals, pass.
+exactly the time asked for, and orders the events of an instant by the design: ends, stops, failures of jobs, failures
+and repairs of nodes, retries, arrivals, pass.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ class Order(IntEnum):
 
     END = 0
     STOP = 1  # the grace period of a job that is to stop is over
-    OUTAGE = 2  # a failure, drain, repair or resumption
-    ARRIVAL = 3
-    PASS = 4
+    FAULT = 2  # an attempt fails by a fault of the job's own
+    OUTAGE = 3  # a failure, drain, repair or resumption
+    RETRY = 4  # a job that has failed may wait for nodes again
+    ARRIVAL = 5
+    PASS = 6
 
 
 class Occurrence(Event):

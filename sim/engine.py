@@ -1,9 +1,10 @@
 """The replay engine: SimPy owns time, the decision core decides, this module carries events from one to the other.
 
-An instant is all events at one time: ends, then failures and repairs, then arrivals, then exactly one scheduling pass
-(``--ties per-event`` makes a pass after every event instead, arrivals before ends, as some published simulators do).
+An instant is all events at one time: ends, then failures and repairs, retries, arrivals, then exactly one scheduling
+pass (``--ties per-event`` makes a pass after every event instead, arrivals before ends, as some published simulators
+do).
 There is no SimPy process per job: a job is an arrival, shared with all jobs of its instant, and an end for each of its
-attempts, each an event with a callback.
+attempts, or its failure, each an event with a callback.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ import numpy as np
 from shunter.scheduler import layout as at
 from shunter.scheduler.decide import Settings
 from shunter.scheduler.errors import EngineError, UsageError, nearest
+from shunter.scheduler.failover import next_retry
 from shunter.scheduler.fairshare import Ledger
 from shunter.scheduler.policies.drf import dominant_shares
 from shunter.scheduler.preemption import Preemption, preempting_pass, progress_view, strict_classes
 from shunter.scheduler.snapshot import JobColumns, QueueView
 from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import BoolArray, FloatArray, IntArray
+from shunter.sim.attempts import JobFailures
 from shunter.sim.clock import Callbacks, EventClock, Order
 from shunter.sim.failures import Outages
-from shunter.sim.lifecycle import PREEMPTED, Lifecycle
-from shunter.sim.outages import close_and_open, outages_at, refuse_unsuited
+from shunter.sim.faults import Faults
+from shunter.sim.lifecycle import FAILED, PREEMPTED, Lifecycle
+from shunter.sim.outages import FAILOVERS, Evacuation, close_and_open, move, refuse_unsuited
 from shunter.sim.rounds import Rounds, refuse_with_rounds
 from shunter.sim.sharing import Sharing
 from shunter.sim.workload import Workload
@@ -54,6 +58,9 @@ class Options:
         interval_s: Shortest time between two passes; 0 makes a pass at every instant.
         preemption: When running jobs are stopped for waiting ones.
         max_retries: Failures after which a job is not tried again.
+        retry_wait_s: Seconds that a job waits after its first failure before it is tried again; then twice as long.
+        failover: ``requeue`` lets jobs that lose their nodes wait in the queue, ``move`` starts them ahead of it.
+        blast_radius: Share of the running jobs, and of their GPUs, that may be on their way at once.
         explain_waits: Attribute every waiting second to a reason.
         placements: Note which nodes and GPUs every attempt held.
         seed: Of the random placement.
@@ -65,6 +72,9 @@ class Options:
     interval_s: float = 0.0
     preemption: Preemption = field(default_factory=Preemption)
     max_retries: int = 6
+    retry_wait_s: float = 0.0
+    failover: str = "requeue"
+    blast_radius: float = 1.0
     explain_waits: bool = False
     placements: bool = False
     seed: int = 0
@@ -79,6 +89,12 @@ class Options:
             raise UsageError("--ties per-event makes a pass at every event: it does not go with --interval")
         if self.max_retries < 0:
             raise UsageError(f"retries {self.max_retries} is negative")
+        if self.failover not in FAILOVERS:
+            raise UsageError(f"unknown --failover {self.failover!r}{nearest(self.failover, list(FAILOVERS))}")
+        if not 0 < self.blast_radius <= 1:
+            raise UsageError(f"blast radius {self.blast_radius} is not a share above 0 and of at most 1")
+        if not (math.isfinite(self.retry_wait_s) and self.retry_wait_s >= 0):
+            raise UsageError(f"retry wait {self.retry_wait_s} is not a number of seconds of at least 0")
         if self.preemption.rules and self.settings.backfill == "conservative":
             raise UsageError("--preempt does not go with conservative backfilling, which promises times")
 
@@ -90,14 +106,20 @@ class Simulation:
         workload: Jobs and cluster as arrays.
         options: How to run.
         outages: Failures, drains and repairs of nodes and GPUs.
+        faults: Attempts that fail by a fault of the job's own.
     """
 
-    def __init__(self, workload: Workload, options: Options, outages: Outages | None = None) -> None:
+    def __init__(
+        self, workload: Workload, options: Options, outages: Outages | None = None, faults: JobFailures | None = None
+    ) -> None:
         if outages is not None and not len(outages):
             outages = None
-        refuse_unsuited(workload, options, outages)
+        if faults is not None and not len(faults):
+            faults = None
+        refuse_unsuited(workload, options, outages, faults)
         self.is_dynamic = bool(
             outages is not None
+            or faults is not None
             or options.preemption.rules
             or options.placements
             or options.interference
@@ -134,7 +156,12 @@ class Simulation:
             refuse_with_rounds(workload, options, self.state)
             self.rounds = Rounds.of(workload, settings.ordering)
         self.sharing = Sharing.of(workload) if options.interference else None
-        self.lifecycle = Lifecycle.of(workload) if self.is_dynamic else None
+        self.evacuation: Evacuation | None = None
+        if outages is not None:
+            num_nodes = workload.capacity.units.shape[1]
+            self.evacuation = Evacuation.of(outages, options, num_nodes, workload.num_jobs)
+        doomed = None if faults is None else Faults.of(faults, workload.num_jobs)
+        self.lifecycle = Lifecycle.of(workload, doomed) if self.is_dynamic else None
         self.waits_s = np.zeros((at.NUM_WAITS, workload.num_jobs)) if options.explain_waits else None
         self.num_preemptions = 0
         self.num_events = 0
@@ -158,7 +185,10 @@ class Simulation:
         self._on_pass: Callbacks = [self._pass_event]
         self._on_stop: Callbacks = [self._stop_event]
         self._on_outage: Callbacks = [self._outage_event]
-        self._to_stop: list[int] = []  # rows whose grace period ends at this instant
+        self._on_fault: Callbacks = [self._fault_event]
+        self._on_retry: Callbacks = [self._retry_event]
+        self._to_stop: list[tuple[int, int]] = []  # attempts to be stopped at this instant, and how they end
+        self._to_retry: list[int] = []  # rows that may wait for nodes again from this instant on
         self._happened = False  # whether anything but a stale end stands at this instant
         self._next_outage = 0
         self._outages_now = 0  # outages of this instant that have not been carried out
@@ -201,7 +231,18 @@ class Simulation:
         epoch, row = divmod(event._value, self.workload.num_jobs)
         if epoch == self.lifecycle.epoch[row]:
             self._happened = True
-            self._to_stop.append(row)
+            self._to_stop.append((event._value, PREEMPTED))
+
+    def _fault_event(self, event: Any) -> None:
+        assert self.lifecycle is not None
+        epoch, row = divmod(event._value, self.workload.num_jobs)
+        if epoch == self.lifecycle.epoch[row]:
+            self._happened = True
+            self._to_stop.append((event._value, FAILED))
+
+    def _retry_event(self, event: Any) -> None:
+        self._happened = True
+        self._to_retry.append(event._value)
 
     def _outage_event(self, _event: Any) -> None:
         assert self.outages is not None
@@ -275,7 +316,8 @@ class Simulation:
 
     def close(self) -> None:
         """Let go of the callbacks: they refer back to the simulation, which would otherwise wait for the collector."""
-        for callbacks in (self._on_end, self._on_arrival, self._on_pass, self._on_stop, self._on_outage):
+        events = (self._on_end, self._on_arrival, self._on_pass, self._on_stop, self._on_outage)
+        for callbacks in (*events, self._on_fault, self._on_retry):
             callbacks.clear()
 
     def _pass(self) -> None:
@@ -326,6 +368,8 @@ class Simulation:
         self.num_done += num_finished
         if state.num_started and not self.is_dynamic:
             self._start(now_s, state.num_started)
+        if self.evacuation is not None and self.evacuation.has_room_for_more(state):
+            next_s = now_s
         if next_s < math.inf:
             self._wake_at(next_s)
 
@@ -386,12 +430,12 @@ class Simulation:
             lifecycle.finish(state, row, now_s)
             self._forget_neighbours(row)
         state.absorb(now_s, self._finished, num_finished, self._absorbed, self._absorbed)
-        for row in self._to_stop:
-            if state.jobs_i[at.STOPPING, row] == 1:  # not when its work was done at the very end of its grace period
-                self._stop(row, now_s, PREEMPTED)
-        self._to_stop.clear()
-        if self._outages_now:
+        self._stop_attempts(now_s)
+        if self._outages_now or (self.evacuation is not None and self.evacuation.is_holding):
             self._carry_out_outages(now_s)
+        for row in self._to_retry:
+            self._requeue(row, now_s)
+        self._to_retry.clear()
         state.absorb(now_s, self._finished, 0, self._absorbed, arrived)
         self._absorbed = arrived
 
@@ -409,7 +453,10 @@ class Simulation:
     def _put_end(self, row: int, end_s: float) -> None:
         assert self.lifecycle is not None
         value = int(self.lifecycle.epoch[row]) * self.workload.num_jobs + row
-        self.clock.at(end_s, Order.END, self._on_end, value)
+        if self.lifecycle.is_doomed(row):
+            self.clock.at(end_s, Order.FAULT, self._on_fault, value)
+        else:
+            self.clock.at(end_s, Order.END, self._on_end, value)
 
     def _forget_neighbours(self, row: int) -> None:
         if self.sharing is not None:
@@ -453,6 +500,19 @@ class Simulation:
         value = int(self.lifecycle.epoch[row]) * self.workload.num_jobs + row
         self.clock.at(stop_s, Order.STOP, self._on_stop, value)
 
+    def _stop_attempts(self, now_s: float) -> None:
+        """End the attempts whose grace period is over and those that fail, unless they have ended by now."""
+        assert self.lifecycle is not None
+        failed = False
+        for value, ended in self._to_stop:
+            epoch, row = divmod(value, self.workload.num_jobs)
+            if epoch == self.lifecycle.epoch[row]:
+                self._stop(row, now_s, ended)
+                failed |= ended == FAILED
+        self._to_stop.clear()
+        if failed and self.options.settings.backfill == "conservative":
+            self.state.rebuild_promises(now_s)
+
     def _stop(self, row: int, now_s: float, ended: int) -> None:
         """An attempt is over; the job waits again, unless it has failed too often."""
         assert self.lifecycle is not None
@@ -461,10 +521,22 @@ class Simulation:
         self._forget_neighbours(row)
         if self.ledger is not None:
             self.ledger.change(self._user(row), -self._processors(row), now_s)
-        if self.lifecycle.losses[row] > self.options.max_retries:
+        if ended == PREEMPTED:
+            self._requeue(row, now_s)
+            return
+        wait_s = next_retry(int(self.lifecycle.losses[row]), self.options.max_retries, self.options.retry_wait_s)
+        if wait_s is None:
             self.lifecycle.give_up(row, now_s)
             self.num_done += 1
-            return
+        elif wait_s > 0:
+            self.clock.at(now_s + wait_s, Order.RETRY, self._on_retry, row)
+            if self.waits_s is not None:
+                self.waits_s[at.WAIT_FAILURE, row] += wait_s
+        else:
+            self._requeue(row, now_s)
+
+    def _requeue(self, row: int, now_s: float) -> None:
+        """A job that was stopped waits for nodes again."""
         score = 0.0
         if self._static:
             view = progress_view(self.state, np.asarray([row]), now_s, np.zeros(0))
@@ -474,11 +546,16 @@ class Simulation:
     def _carry_out_outages(self, now_s: float) -> None:
         """The failures, drains and repairs of this instant."""
         assert self.outages is not None
+        assert self.evacuation is not None
         first, last = self._next_outage, self._next_outage + self._outages_now
         self._next_outage, self._outages_now = last, 0
-        for row, ended in outages_at(self.state, self.outages, first, last, now_s):
-            self._stop(row, now_s, ended)
+        leaving = self.evacuation.displaced(self.state, first, last, now_s)
+        for job in leaving:
+            self._stop(job.row, now_s, job.ended)
         close_and_open(self.state, self.outages, first, last)
+        for job in leaving:
+            if move(self.state, job.row, job.placement, now_s):
+                self._begin([job.row], now_s)
         if self.options.settings.backfill == "conservative":
             self.state.rebuild_promises(now_s)
 
@@ -598,7 +675,7 @@ class Simulation:
             found |= self.lifecycle.arrays()
             columns = self.workload.columns
             found |= {f"columns_{name}": getattr(columns, name) for name in self.CHANGING}
-        for part in (self.rounds, self.sharing):
+        for part in (self.rounds, self.sharing, self.evacuation):
             found |= {} if part is None else part.arrays()
         if self.waits_s is not None:
             found["waits_s"] = self.waits_s
@@ -621,6 +698,8 @@ class Simulation:
             self.rounds.restore(arrays)
         if self.sharing is not None:
             self.sharing.restore(arrays, self.state)
+        if self.evacuation is not None:
+            self.evacuation.restore(arrays)
         if self.waits_s is not None:
             self.waits_s[:] = arrays["waits_s"]
         if self.ledger is not None:
@@ -631,6 +710,8 @@ class Simulation:
         kinds = {
             Order.END: self._on_end,
             Order.STOP: self._on_stop,
+            Order.FAULT: self._on_fault,
+            Order.RETRY: self._on_retry,
             Order.OUTAGE: self._on_outage,
             Order.ARRIVAL: self._on_arrival,
             Order.PASS: self._on_pass,

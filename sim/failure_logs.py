@@ -114,6 +114,9 @@ class _Switches:
             table.flag(pl.Series(mask), column, expected)
         table.settle()
         lasting = [(node, gpu, begun, math.inf, down) for (node, gpu, down), begun in self._open.items()]
+        if lasting:
+            some = "one node or GPU is" if len(lasting) == 1 else f"{len(lasting):,} nodes or GPUs are"
+            notes = (*notes, f"{some} out of service when the log ends, and stay so in the replay")
         rows_of = [*self.spans, *lasting]
         node, gpu = (np.asarray([row[i] for row in rows_of], dtype=np.int64) for i in (0, 1))
         from_s, until_s = (np.asarray([row[i] for row in rows_of], dtype=np.float64) - origin_s for i in (2, 3))

@@ -30,8 +30,8 @@ FAIL, REPAIR, DRAIN, RESUME = range(4)
 EVENTS = ("fail", "repair", "drain", "resume")
 """Names of the kinds of event, by number."""
 
-CAUSE_FAILURE, CAUSE_RACK, CAUSE_DRAIN = range(3)
-CAUSES = ("failure", "rack", "drain")
+CAUSE_FAILURE, CAUSE_RACK, CAUSE_DRAIN, CAUSE_PROBATION = range(4)
+CAUSES = ("failure", "rack", "drain", "probation")
 """Names of the causes of an outage, by number; where several overlap, the first to begin (then the least) names it."""
 
 WHOLE_NODE = -1
@@ -75,7 +75,7 @@ class Spans:
         from_s: Begin.
         until_s: End.
         cause: Row of ``CAUSES``.
-        is_down: False while a node drains: it is powered and runs what it has.
+        is_down: False while a node drains or is on probation: it is powered and runs what it has.
     """
 
     node: IntArray
@@ -87,12 +87,19 @@ class Spans:
 
     @classmethod
     def of(
-        cls, node: IntArray, from_s: FloatArray, until_s: FloatArray, *, cause: int, gpu: IntArray | None = None
+        cls,
+        node: IntArray,
+        from_s: FloatArray,
+        until_s: FloatArray,
+        *,
+        cause: int,
+        gpu: IntArray | None = None,
+        is_down: bool = True,
     ) -> Spans:
-        """Intervals in which nodes, or single GPUs, are down for one cause."""
+        """Intervals in which nodes, or single GPUs, are down, or nodes take nothing new, for one cause."""
         count = len(node)
         whole = np.full(count, WHOLE_NODE, dtype=np.int64) if gpu is None else gpu
-        return cls(node, whole, from_s, until_s, np.full(count, cause, np.int64), np.ones(count, np.bool_))
+        return cls(node, whole, from_s, until_s, np.full(count, cause, np.int64), np.full(count, is_down))
 
     @classmethod
     def joined(cls, parts: Sequence[Spans]) -> Spans:
@@ -131,7 +138,7 @@ def outages_of(spans: Spans, *, notes: tuple[str, ...] = ()) -> Outages:
     kept = spans.take((spans.until_s > 0) & (spans.until_s > spans.from_s))
     begin = np.maximum(kept.from_s, 0.0)
     whole = kept.gpu == WHOLE_NODE
-    is_node, is_gpu, is_drain = kept.is_down & whole, kept.is_down & ~whole, ~kept.is_down
+    is_node, is_gpu, is_idle = kept.is_down & whole, kept.is_down & ~whole, ~kept.is_down
     node, from_s, until_s, cause = _pieces(
         kept.node[is_node], begin[is_node], kept.until_s[is_node], kept.cause[is_node]
     )
@@ -140,26 +147,28 @@ def outages_of(spans: Spans, *, notes: tuple[str, ...] = ()) -> Outages:
     broken, broken_from, broken_until, _ = _pieces(
         key.reshape(-1), begin[is_gpu], kept.until_s[is_gpu], kept.cause[is_gpu], minus=_of_gpus(gpus[0], *down)
     )
-    idle, idle_from, idle_until, _ = _pieces(
-        kept.node[is_drain], begin[is_drain], kept.until_s[is_drain], kept.cause[is_drain], minus=down
-    )
-    failing = set(zip(node.tolist(), from_s.tolist(), strict=True)) if len(idle) else set()
-    resumes = np.asarray([end not in failing for end in zip(idle.tolist(), idle_until.tolist(), strict=True)], np.bool_)
     whole_node = np.full(len(node), WHOLE_NODE, dtype=np.int64)
-    same = np.full(len(idle), WHOLE_NODE, dtype=np.int64)
     failed = np.full(len(broken), CAUSE_FAILURE, dtype=np.int64)
-    drained = np.full(len(idle), CAUSE_DRAIN, dtype=np.int64)
-    return _sorted_events(
-        [
-            (from_s, node, whole_node, FAIL, cause),
-            (until_s, node, whole_node, REPAIR, cause),
-            (broken_from, gpus[0][broken], gpus[1][broken], FAIL, failed),
-            (broken_until, gpus[0][broken], gpus[1][broken], REPAIR, failed),
-            (idle_from, idle, same, DRAIN, drained),
-            (np.where(resumes, idle_until, np.inf), idle, same, RESUME, drained),
-        ],
-        notes,
-    )
+    events: list[_Events] = [
+        (from_s, node, whole_node, FAIL, cause),
+        (until_s, node, whole_node, REPAIR, cause),
+        (broken_from, gpus[0][broken], gpus[1][broken], FAIL, failed),
+        (broken_until, gpus[0][broken], gpus[1][broken], REPAIR, failed),
+    ]
+    failing = set(zip(node.tolist(), from_s.tolist(), strict=True)) if is_idle.any() else set()
+    away = [down]
+    for reason in (CAUSE_DRAIN, CAUSE_PROBATION):  # a node that drains while it is on probation drains
+        rows = is_idle & ((kept.cause == CAUSE_PROBATION) == (reason == CAUSE_PROBATION))
+        idle, idle_from, idle_until, _ = _pieces(
+            kept.node[rows], begin[rows], kept.until_s[rows], kept.cause[rows], minus=_joined(away)
+        )
+        ends = zip(idle.tolist(), idle_until.tolist(), strict=True)
+        resumes = np.asarray([end not in failing for end in ends], np.bool_)
+        same, why = np.full(len(idle), WHOLE_NODE, dtype=np.int64), np.full(len(idle), reason, dtype=np.int64)
+        events.append((idle_from, idle, same, DRAIN, why))
+        events.append((np.where(resumes, idle_until, np.inf), idle, same, RESUME, why))
+        away.append((idle, idle_from, idle_until))
+    return _sorted_events(events, notes)
 
 
 def spans_of(outages: Outages, *, until_s: float = math.inf) -> Spans:
@@ -231,6 +240,12 @@ def _pieces(
     return keys[is_new][begins], times[is_new][begins], times[is_new][ends], causes[is_new][begins]
 
 
+def _joined(parts: Sequence[_Pieces]) -> _Pieces:
+    """Several tables of pieces as one."""
+    key, from_s, until_s = (np.concatenate([part[i] for part in parts]) for i in range(3))
+    return key, from_s, until_s
+
+
 def _of_gpus(gpu_node: IntArray, node: IntArray, from_s: FloatArray, until_s: FloatArray) -> _Pieces:
     """Outages of nodes, repeated for each of the GPUs (rows of ``gpu_node``) on them; ``node`` is sorted."""
     gpu, row = _ranges(np.searchsorted(node, gpu_node, side="left"), np.searchsorted(node, gpu_node, side="right"))
@@ -260,7 +275,7 @@ def draw_outages(spec: ClusterSpec, *, until_s: float, seed: int) -> Outages:
 
     Raises:
         ConfigError: A mean time between failures without a mean time to repair, or so short that there would be more
-            than 20 million failures.
+            than 20 million failures; all of them at once, each with its path.
         UsageError: ``until_s`` is no finite time.
 
     Source: Schroeder & Gibson, A large-scale study of failures in high-performance computing systems, DSN 2006
@@ -268,20 +283,20 @@ def draw_outages(spec: ClusterSpec, *, until_s: float, seed: int) -> Outages:
     """
     if not (math.isfinite(until_s) and until_s >= 0):
         raise UsageError(f"failures until {until_s} s: expected a finite time of at least 0 s")
+    rates = _rates_of(spec)
+    problems = dict.fromkeys(problem for kinds in rates for rate in kinds for problem in _rate_problems(rate, until_s))
+    if problems:
+        raise ConfigError(f"cluster {spec.name!r}: " + "; ".join(problems))
     parts: list[Spans] = []
     first_node = 0
-    for i, (group, label) in enumerate(zip(spec.groups, _labels(spec), strict=True)):
-        gpus, shape = int(group.gpus or 0), group.failure_shape
-        nodes = _Rates(group.count, group.mtbf_h, group.mttr_h, shape, f"groups[{i}].")
+    for group, label, (nodes, cards, racks) in zip(spec.groups, _labels(spec), rates, strict=True):
         node, begin, end = _renewals(stream(seed, f"failures/{label}/nodes"), nodes, until_s)
         parts.append(Spans.of(first_node + node, begin, end, cause=CAUSE_FAILURE))
 
-        cards = _Rates(group.count * gpus, group.gpu_mtbf_h, group.gpu_mttr_h, shape, f"groups[{i}].gpu_")
         card, begin, end = _renewals(stream(seed, f"failures/{label}/gpus"), cards, until_s)
-        node, gpu = np.divmod(card, max(gpus, 1))
+        node, gpu = np.divmod(card, max(int(group.gpus or 0), 1))
         parts.append(Spans.of(first_node + node, begin, end, cause=CAUSE_FAILURE, gpu=gpu))
 
-        racks = _Rates(group.num_racks, spec.rack_mtbf_h, spec.rack_mttr_h, 1.0, "rack_")
         rack, begin, end = _renewals(stream(seed, f"failures/{label}/racks"), racks, until_s)
         size = group.rack_size or group.count
         row, node = _ranges(rack * size, np.minimum((rack + 1) * size, group.count))
@@ -322,7 +337,7 @@ def planned_drains(drains: Sequence[PlannedDrain], num_nodes: int) -> Outages:
     until_s = np.asarray([drain.until_s for drain in drains], dtype=np.float64)
     notice_s = np.asarray([drain.notice_s for drain in drains], dtype=np.float64)
     away = Spans.of(node, from_s, until_s, cause=CAUSE_DRAIN)
-    idle = Spans(node, away.gpu, from_s - notice_s, from_s, away.cause, np.zeros(len(node), np.bool_))
+    idle = Spans.of(node, from_s - notice_s, from_s, cause=CAUSE_DRAIN, is_down=False)
     return outages_of(Spans.joined([away, idle]))
 
 
@@ -345,7 +360,8 @@ def _renewals(rng: np.random.Generator, rates: _Rates, until_s: float) -> _Piece
     units: list[IntArray] = [np.zeros(0, np.int64)]
     begins, ends = [np.zeros(0)], [np.zeros(0)]
     if rates.units and rates.mtbf_h is not None:
-        mean_s, repair_s = _means(rates, until_s)
+        assert rates.mttr_h is not None
+        mean_s, repair_s = rates.mtbf_h * HOUR_S, rates.mttr_h * HOUR_S
         scale_s = mean_s / math.gamma(1.0 + 1.0 / rates.shape)
         now_s = np.zeros(rates.units)
         while now_s.min() < until_s:
@@ -360,19 +376,32 @@ def _renewals(rng: np.random.Generator, rates: _Rates, until_s: float) -> _Piece
     return np.concatenate(units), np.concatenate(begins), np.concatenate(ends)
 
 
-def _means(rates: _Rates, until_s: float) -> tuple[float, float]:
-    """Mean times between failures and to repair in seconds, if they can be drawn from."""
-    assert rates.mtbf_h is not None
+def _rates_of(spec: ClusterSpec) -> list[tuple[_Rates, _Rates, _Rates]]:
+    """The rates of the nodes, the GPUs and the racks of each group."""
+    found = []
+    for i, group in enumerate(spec.groups):
+        at, shape = f"groups[{i}].", group.failure_shape
+        nodes = _Rates(group.count, group.mtbf_h, group.mttr_h, shape, at)
+        cards = _Rates(group.count * int(group.gpus or 0), group.gpu_mtbf_h, group.gpu_mttr_h, shape, f"{at}gpu_")
+        racks = _Rates(group.num_racks, spec.rack_mtbf_h, spec.rack_mttr_h, 1.0, "rack_")
+        found.append((nodes, cards, racks))
+    return found
+
+
+def _rate_problems(rates: _Rates, until_s: float) -> list[str]:
+    """Why failures cannot be drawn with these rates."""
+    if rates.mtbf_h is None or not rates.units:
+        return []
     if rates.mttr_h is None:
-        raise ConfigError(f"{rates.path}mttr_h: failures are drawn, so a mean time to repair is needed")
-    mean_s, repair_s = rates.mtbf_h * HOUR_S, rates.mttr_h * HOUR_S
-    expected = rates.units * until_s / (mean_s + repair_s)
+        needed = "how long a repair takes is not known, so no failures can be drawn; give the mean time to repair"
+        return [f"{rates.path}mttr_h: {rates.path}mtbf_h is {rates.mtbf_h:g} h, but {needed} in hours"]
+    expected = rates.units * until_s / ((rates.mtbf_h + rates.mttr_h) * HOUR_S)
     if expected > MOST_FAILURES:
-        raise ConfigError(
+        return [
             f"{rates.path}mtbf_h: {rates.mtbf_h:g} h between failures are about {expected:.2g} failures in "
             f"{until_s / HOUR_S:g} h, more than {MOST_FAILURES:,}; is the unit hours?"
-        )
-    return mean_s, repair_s
+        ]
+    return []
 
 
 def _drain_problems(drain: PlannedDrain, num_nodes: int) -> list[str]:

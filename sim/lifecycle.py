@@ -18,6 +18,7 @@ from shunter.scheduler import layout as at
 from shunter.scheduler.failover import work_kept
 from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import UNITS_PER, BoolArray, FloatArray, IntArray
+from shunter.sim.faults import Faults
 from shunter.sim.workload import Workload
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Lifecycle:
         task_s: Seconds times tasks of these attempts.
         gave_up: Jobs that failed for good.
         log: One row an attempt that has ended.
+        faults: Which attempts fail by a fault of the job's own; None: none.
         held: One row a job, attempt, node and GPU.
     """
 
@@ -101,6 +103,7 @@ class Lifecycle:
     overhead_s: FloatArray
     task_s: FloatArray
     gave_up: BoolArray
+    faults: Faults | None = None
     log: Log = field(
         default_factory=lambda: Log.of(
             "job", "attempt", "start_s", "end_s", "ended", "work_s", "lost_s", "overhead_s", "tasks"
@@ -109,7 +112,7 @@ class Lifecycle:
     held: Log = field(default_factory=lambda: Log.of("job", "attempt", "node", "gpu", "tasks", "start_s"))
 
     @classmethod
-    def of(cls, workload: Workload) -> Lifecycle:
+    def of(cls, workload: Workload, faults: Faults | None = None) -> Lifecycle:
         """Nothing has run."""
         size = workload.num_jobs
         return cls(
@@ -127,6 +130,7 @@ class Lifecycle:
             overhead_s=np.zeros(size),
             task_s=np.zeros(size),
             gave_up=np.zeros(size, dtype=np.bool_),
+            faults=faults,
         )
 
     def begin(self, state: ClusterState, row: int, now_s: float) -> float:
@@ -141,9 +145,17 @@ class Lifecycle:
         return self.end_of(state, row)
 
     def end_of(self, state: ClusterState, row: int) -> float:
-        """When a running job will be done at its present speed."""
+        """When a running job will be done, or fail by a fault of its own, at its present speed."""
         done_s, since_s, rate = state.jobs_f[[at.DONE_S, at.SINCE_S, at.RATE], row].tolist()
-        return float(since_s + max(self.left_s[row] - done_s, 0.0) / rate)
+        return float(since_s + max(self.to_do_s(row) - done_s, 0.0) / rate)
+
+    def to_do_s(self, row: int) -> float:
+        """Work of the present or next attempt if nothing from outside ends it."""
+        return self.faults.left_s(row) if self.is_doomed(row) else float(self.left_s[row])  # type: ignore[union-attr]
+
+    def is_doomed(self, row: int) -> bool:
+        """Whether the present or next attempt will fail by a fault of the job's own, if nothing else ends it."""
+        return self.faults is not None and self.faults.left_s(row) < np.inf
 
     def finish(self, state: ClusterState, row: int, now_s: float) -> None:
         """A job has done all its work; call it before the state lets go of it."""
@@ -158,17 +170,22 @@ class Lifecycle:
             Reference seconds of the attempt's work that need not be done again: all of it where the job was stopped for
             others, its grace period included, and what its checkpoints have kept where a failure ended it.
         """
-        done_s = min(state.work_done_s(row, now_s), float(self.left_s[row]))
-        kept_s = done_s
+        done_s = self.to_do_s(row) if ended == FAILED else min(state.work_done_s(row, now_s), self.to_do_s(row))
+        left_s = float(self.left_s[row])
+        kept_s = min(done_s, left_s)
         if ended != PREEMPTED:
-            before_s = float(self.workload.run_s[row] - self.left_s[row])
+            before_s = float(self.workload.run_s[row]) - left_s
             kept = work_kept(np.asarray([before_s + done_s]), self.workload.columns.checkpoint_s[[row]])
-            kept_s = min(max(float(kept[0]) - before_s, 0.0), done_s)
+            kept_s = min(max(float(kept[0]) - before_s, 0.0), kept_s)
         self._close(state, row, now_s, ended, done_s, done_s - kept_s)
         self.left_s[row] -= kept_s
         self.lost_s[row] += done_s - kept_s
         self.stopped_s[row] = now_s
         self.losses[row] += int(ended != PREEMPTED)
+        if self.faults is not None and ended == FAILED:
+            self.faults.failed(row)
+        elif self.faults is not None:
+            self.faults.stopped(row, done_s)
         return kept_s
 
     def give_up(self, row: int, now_s: float) -> None:
@@ -271,7 +288,7 @@ class Lifecycle:
         for table, log, _ in self.logs():
             own |= {f"{table}_{name}": column for name, column in log.first().items()}
             own[f"{table}_shed"] = np.asarray(log.shed)
-        return own
+        return own if self.faults is None else own | self.faults.arrays()
 
     def restore(self, arrays: dict[str, Any]) -> None:
         """Take over arrays saved by ``arrays``."""
@@ -281,3 +298,5 @@ class Lifecycle:
             for name in log.columns:
                 log.columns[name] = array("d", arrays[f"{table}_{name}"])
             log.shed = int(arrays[f"{table}_shed"])
+        if self.faults is not None:
+            self.faults.restore(arrays)

@@ -24,7 +24,7 @@ from shunter.scheduler.metrics import Money, Outcome, in_table_order, summarise
 from shunter.scheduler.types import FloatArray
 from shunter.sim.derived import Events, Timeline, outage_events, with_fragmentation
 from shunter.sim.engine import Simulation
-from shunter.sim.failures import CAUSES, Spans, spans_of
+from shunter.sim.failures import CAUSE_DRAIN, CAUSES, Spans, spans_of
 from shunter.sim.fragmentation import Fragmentation
 from shunter.sim.lifecycle import Lifecycle
 from shunter.sim.power import downtimes, intensities, node_power, node_prices
@@ -165,14 +165,15 @@ def _outage_table(simulation: Simulation, end_s: float) -> pl.DataFrame:
     import polars as pl
 
     spans = _spans(simulation, end_s)
-    names = np.asarray(CAUSES)[spans.cause]
+    is_notice = ~spans.is_down & (spans.cause == CAUSE_DRAIN)
+    names = np.where(is_notice, "notice", np.asarray(CAUSES)[spans.cause])
     return pl.DataFrame(
         {
             "node": spans.node,
             "gpu": spans.gpu,
             "from_s": spans.from_s,
             "until_s": spans.until_s,
-            "kind": pl.Series(np.where(spans.is_down, names, "notice"), dtype=pl.Enum([*CAUSES, "notice"])),
+            "kind": pl.Series(names, dtype=pl.Enum([*CAUSES, "notice"])),
         }
     )
 
@@ -262,7 +263,7 @@ def _outcome(
         run_s = held_s if (held_s[ran] != run_s[ran]).any() else run_s
         if simulation.options.preemption.rules or simulation.rounds is not None:
             preemptions = simulation.num_preemptions
-        if preemptions is not None or simulation.outages is not None:
+        if preemptions is not None or simulation.outages is not None or lifecycle.faults is not None:
             restarts = int((lifecycle.count[ran] - 1).sum())
         down_s = _down(simulation, end_s)
     return Outcome(

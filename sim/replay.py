@@ -19,9 +19,11 @@ from shunter.scheduler.layout import DOT_PRODUCT
 from shunter.scheduler.policies.registry import choose_ordering
 from shunter.scheduler.preemption import Preemption
 from shunter.scheduler.state import PLACEMENTS
+from shunter.sim.attempts import JobFailures
 from shunter.sim.checkpoint import load_checkpoint, save_checkpoint
 from shunter.sim.engine import Options, Simulation, timed_run
 from shunter.sim.failures import WHOLE_NODE, Outages
+from shunter.sim.faults import with_own_work
 from shunter.sim.outcome import make_result
 from shunter.sim.result import Result
 from shunter.sim.run_folder import refuse_foreign, rows_folder, told_as_output_error
@@ -58,7 +60,11 @@ def simulate(
     preemption: Preemption | None = None,
     defaults: Defaults | None = None,
     outages: Outages | None = None,
+    faults: JobFailures | None = None,
     max_retries: int = 6,
+    retry_wait_s: float = 0.0,
+    failover: str = "requeue",
+    blast_radius: float = 1.0,
     locality_s: float = 0.0,
     carbon: Mapping[str, Intensity] | None = None,
     details: bool | None = None,
@@ -87,7 +93,11 @@ def simulate(
         preemption: When running jobs are stopped for waiting ones; by default never.
         defaults: Checkpoint interval and restart overhead of jobs that do not say.
         outages: Failures, drains and repairs of nodes and GPUs; see ``sim.failures``.
+        faults: Attempts that fail by a fault of the job's own, and the work of those jobs; see ``sim.attempts``.
         max_retries: Failures after which a job is not tried again.
+        retry_wait_s: Wait after a job's first failure before it is tried again; doubles with each, up to six minutes.
+        failover: ``requeue`` or ``move``: where jobs go that lose their nodes; see ``sim.outages``.
+        blast_radius: Share of the running jobs that may be on their way from draining nodes at once.
         locality_s: Longest time that a gang waits to be placed nearer together than it could be now.
         carbon: Carbon intensity by region, in place of the specification's constants.
         details: Note the nodes of every attempt and why jobs wait; by default on a cluster of several nodes.
@@ -108,6 +118,8 @@ def simulate(
         OutputError: ``out`` or ``checkpoint`` cannot be written, or ``out`` holds something that no run wrote.
     """
     spec = cluster or trace.cluster
+    if faults is not None:
+        trace = with_own_work(trace, faults)
     options = options_for(
         spec,
         policy=policy,
@@ -119,6 +131,9 @@ def simulate(
         interval_s=interval_s,
         preemption=preemption,
         max_retries=max_retries,
+        retry_wait_s=retry_wait_s,
+        failover=failover,
+        blast_radius=blast_radius,
         details=details,
         seed=seed,
         interference=interference,
@@ -137,9 +152,18 @@ def simulate(
         ),
         options,
         outages,
+        faults if faults is None or window is None else faults.window(*window),
     )
     manifest = run_manifest(
-        trace, spec, options, window=window, clairvoyant=clairvoyant, defaults=defaults, outages=outages, seed=seed
+        trace,
+        spec,
+        options,
+        window=window,
+        clairvoyant=clairvoyant,
+        defaults=defaults,
+        outages=outages,
+        faults=faults,
+        seed=seed,
     )
     taken_up = resume and checkpoint is not None
     spent_s = load_checkpoint(checkpoint, simulation, manifest) if taken_up and checkpoint is not None else 0.0
@@ -232,6 +256,9 @@ def options_for(
     interval_s: float = 0.0,
     preemption: Preemption | None = None,
     max_retries: int = 6,
+    retry_wait_s: float = 0.0,
+    failover: str = "requeue",
+    blast_radius: float = 1.0,
     details: bool | None = None,
     seed: int = 0,
     interference: bool = False,
@@ -248,6 +275,9 @@ def options_for(
         interval_s=interval_s,
         preemption=preemption or Preemption(),
         max_retries=max_retries,
+        retry_wait_s=retry_wait_s,
+        failover=failover,
+        blast_radius=blast_radius,
         explain_waits=detailed,
         placements=detailed,
         seed=seed,
@@ -264,6 +294,7 @@ def run_manifest(
     clairvoyant: bool = False,
     defaults: Defaults | None = None,
     outages: Outages | None = None,
+    faults: JobFailures | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """What was run: enough to run it again, and nothing that differs between equal runs."""
@@ -271,6 +302,8 @@ def run_manifest(
     from importlib.metadata import version
 
     settings = options.settings
+    if faults is not None:
+        trace = with_own_work(trace, faults)
     return {
         "shunter": __version__,
         "versions": {name: version(name) for name in ("numba", "numpy", "polars", "simpy")},
@@ -297,8 +330,12 @@ def run_manifest(
         "preemption": asdict(options.preemption),
         "defaults": asdict(defaults or Defaults()),
         "max_retries": options.max_retries,
+        "retry_wait_s": options.retry_wait_s,
+        "failover": options.failover,
+        "blast_radius": options.blast_radius,
         "locality_s": settings.locality_s,
         "outages": None if outages is None else _outages_hash(outages),
+        "faults": None if faults is None else _faults_hash(faults),
         "details": options.placements,
         "interference": options.interference,
         "window": list(window) if window else None,
@@ -323,3 +360,11 @@ def _outages_hash(outages: Outages) -> dict[str, Any]:
     for column in (outages.time_s, outages.node, outages.gpu, outages.kind):
         digest.update(np.ascontiguousarray(column).tobytes())
     return {"events": len(outages), "sha256": digest.hexdigest()}
+
+
+def _faults_hash(faults: JobFailures) -> dict[str, Any]:
+    """How many attempts fail, and a checksum."""
+    digest = hashlib.sha256()
+    for column in (faults.job_row, faults.after_s, faults.work_s):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return {"attempts": len(faults), "sha256": digest.hexdigest()}

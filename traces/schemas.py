@@ -246,6 +246,31 @@ class ColumnMapping(_Strict):
         return self
 
 
+class MaintenanceWindow(_Strict):
+    """Nodes that are taken away for a while, once or again and again; times are hours since the trace's start."""
+
+    nodes: Name | Annotated[list[Name], Field(min_length=1)]
+    from_h: Amount
+    hours: Positive
+    notice_h: Amount = 0.0
+    every_h: Positive | None = None
+    times: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _repetition(self) -> MaintenanceWindow:
+        if self.every_h is not None and self.every_h < self.hours:
+            raise ValueError(f"every_h {self.every_h:g} is shorter than the window of {self.hours:g} h")
+        if self.times is not None and self.every_h is None:
+            raise ValueError("times needs every_h")
+        return self
+
+
+class MaintenanceFile(_Strict):
+    """A plan of maintenance."""
+
+    windows: Annotated[list[MaintenanceWindow], Field(min_length=1)]
+
+
 Model = TypeVar("Model", bound=_Strict)
 
 
@@ -314,6 +339,7 @@ def _keys_at(model: type[_Strict], location: Sequence[int | str]) -> list[str]:
         "gpu_types": GpuTypeFile,
         "quotas": QuotaFile,
         "columns": Column,
+        "windows": MaintenanceWindow,
     }
     place = inner.get(str(location[0]), model) if location else model
     return list(place.model_fields)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from shunter.cli.failing import Failing
 from shunter.scheduler.errors import OutputError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from shunter.scheduler.energy import Intensity
     from shunter.sim.engine import Options, Simulation
-    from shunter.sim.failures import Outages
     from shunter.sim.result import Result
     from shunter.traces.tables import ClusterSpec, Trace
 
@@ -31,14 +31,17 @@ class Rules:
     grace_s: float = 0.0
     checkpoint_s: float | None = None
     restart_s: float = 0.0
-    failures: str | None = None
+    failing: Failing = field(default_factory=Failing)
     max_retries: int = 6
+    retry_wait_s: float = 0.0
+    failover: str = "requeue"
+    blast_radius: float = 1.0
     locality_s: float = 0.0
     interference: bool = False
     carbon: Path | None = None
     details: bool | None = None
 
-    def resolve(self, trace: Trace, cluster: ClusterSpec, seed: int) -> dict[str, Any]:
+    def resolve(self, trace: Trace, cluster: ClusterSpec, seed: int, *, quiet: bool = False) -> dict[str, Any]:
         """Arguments of ``simulate``.
 
         Raises:
@@ -47,34 +50,21 @@ class Rules:
         from shunter.scheduler.preemption import Preemption
         from shunter.sim.workload import Defaults
 
+        outages, faults = self.failing.resolve(trace, cluster, seed, quiet=quiet)
         return {
             "preemption": Preemption(self.preempt, self.min_run_s, self.grace_s),
             "defaults": Defaults(self.checkpoint_s, self.restart_s),
-            "outages": self.outages(trace, cluster, seed),
+            "outages": outages,
+            "faults": faults,
             "max_retries": self.max_retries,
+            "retry_wait_s": self.retry_wait_s,
+            "failover": self.failover,
+            "blast_radius": self.blast_radius,
             "locality_s": self.locality_s,
             "interference": self.interference,
             "carbon": self.intensities(trace, cluster),
             "details": self.details,
         }
-
-    def outages(self, trace: Trace, cluster: ClusterSpec, seed: int) -> Outages | None:
-        """The failures asked for; None without any."""
-        if self.failures is None:
-            return None
-        from shunter.cli.console import note
-        from shunter.sim.failure_logs import read_outages
-        from shunter.sim.failures import draw_outages, horizon_s
-
-        if self.failures == "drawn":
-            outages = draw_outages(cluster, until_s=horizon_s(trace, cluster), seed=seed)
-            if not len(outages):
-                note(f"cluster {cluster.name!r} states no failure rates (mtbf_h): nothing will fail")
-            return outages
-        outages = read_outages(Path(self.failures), cluster)
-        for text in outages.notes:
-            note(text)
-        return outages
 
     def intensities(self, trace: Trace, cluster: ClusterSpec) -> dict[str, Intensity] | None:
         """The carbon series asked for, by region; None without one."""
@@ -135,6 +125,9 @@ class Request:
             interval_s=self.interval_s,
             preemption=Preemption(rules.preempt, rules.min_run_s, rules.grace_s),
             max_retries=rules.max_retries,
+            retry_wait_s=rules.retry_wait_s,
+            failover=rules.failover,
+            blast_radius=rules.blast_radius,
             details=rules.details,
             interference=rules.interference,
             seed=self.seed,
@@ -175,6 +168,7 @@ class Request:
             clairvoyant=self.clairvoyant,
             defaults=resolved["defaults"],
             outages=resolved["outages"],
+            faults=resolved["faults"],
             seed=self.seed,
         )
         wanted = json.loads(json.dumps(wanted))
@@ -248,7 +242,7 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
 
     prepare_kernels(quiet=request.quiet)
     results: list[Result] = []
-    resolved = request.rules.resolve(trace, cluster, request.seed)
+    resolved = request.rules.resolve(trace, cluster, request.seed, quiet=request.quiet)
     with stop_on_signals() as stop:
         for policy, backfill in request.runs:
             done = request.kept_run(policy, backfill, trace, cluster, resolved)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shunter.cli.failing import Failing
 from shunter.cli.runs import Request, Rules, open_trace, run_all, save_all
 from shunter.scheduler.errors import UsageError
 
@@ -90,10 +91,40 @@ def simulate_command(
         ),
     ] = 0.0,
     failures: Annotated[
-        str | None,
-        typer.Option("--failures", help="drawn (from the cluster's failure rates, by --seed), or a log of outages."),
+        list[str] | None,
+        typer.Option(
+            "--failures",
+            help="drawn (from the cluster's failure rates, by --seed), recorded (attempts of the trace's jobs), a log "
+            "of outages or of attempts, or a plan of maintenance in YAML; several are joined.",
+        ),
     ] = None,
     retries: Annotated[int, typer.Option("--retries", help="Failures after which a job is not tried again.")] = 6,
+    retry_wait: Annotated[
+        float,
+        typer.Option("--retry-wait", help="Seconds that a job waits after a failure; doubles with each, up to 360 s."),
+    ] = 0.0,
+    failover: Annotated[
+        str,
+        typer.Option(
+            "--failover", help="Jobs that lose their nodes requeue, or move: start elsewhere ahead of the queue."
+        ),
+    ] = "requeue",
+    blast_radius: Annotated[
+        float,
+        typer.Option("--blast-radius", help="Share of the running jobs that may be on their way from draining nodes."),
+    ] = 1.0,
+    flap_limit: Annotated[
+        int,
+        typer.Option(
+            "--flap-limit", help="Failures of a node within --flap-window after which it is held out; 0: never."
+        ),
+    ] = 0,
+    flap_window: Annotated[
+        float, typer.Option("--flap-window", help="Seconds for which a node's failures are remembered.")
+    ] = 86400.0,
+    probation: Annotated[
+        float, typer.Option("--probation", help="Seconds after its repair for which such a node takes no work.")
+    ] = 3600.0,
     consolidate: Annotated[
         float,
         typer.Option("--consolidate", help="Seconds that a gang waits to be placed nearer together than it could be."),
@@ -149,8 +180,11 @@ def simulate_command(
             grace_s=grace,
             checkpoint_s=checkpoint_interval,
             restart_s=restart_overhead,
-            failures=failures,
+            failing=Failing(tuple(failures or ()), flap_limit, flap_window, probation),
             max_retries=retries,
+            retry_wait_s=retry_wait,
+            failover=failover,
+            blast_radius=blast_radius,
             locality_s=consolidate,
             interference=interference,
             carbon=carbon,

@@ -97,7 +97,7 @@ def gpus_section(results: Sequence[Result], labels: Sequence[str], cluster: Mapp
 
 def failures(results: Sequence[Result], labels: Sequence[str]) -> str:
     """Outages, availability and what they cost, one row a run; empty where nothing could fail."""
-    if not any("outages" in r.tables for r in results):
+    if not any("outages" in r.tables or attempts_ended(r, "failed") for r in results):
         return ""
     heads = (
         ("Outages of nodes", "times that a node was out of service"),
@@ -105,6 +105,7 @@ def failures(results: Sequence[Result], labels: Sequence[str]) -> str:
         ("Availability", "node-hours up over node-hours, first submit to last end"),
         ("Least", "availability of the node that was away longest"),
         ("Attempts lost", "attempts that an outage ended"),
+        ("Attempts failed", "attempts that failed by a fault of the job's own"),
         ("Hours lost", "run time of jobs thrown away, or spent on restarts"),
     )
     rows = "".join(
@@ -124,15 +125,16 @@ def failures(results: Sequence[Result], labels: Sequence[str]) -> str:
 def failure_cells(result: Result) -> list[tuple[float, str]]:
     """A run's values and texts for the columns of ``failures``."""
     held = held_of(result)
-    if held is None or "outages" not in result.tables:
-        return [(float("nan"), "–")] * 6
+    failed = attempts_ended(result, "failed")
+    if held is None or not ("outages" in result.tables or failed):
+        return [(float("nan"), "–")] * 7
     first, last = series.time_span([result])
     inside = (held.down.from_s < last) & (held.down.until_s > first)
     whole = held.down.gpu < 0
     nodes, gpus = int((inside & whole).sum()), int((inside & ~whole).sum())
     up = availability(held, first, last)
     least = int(up.argmin())
-    lost = int((result.tables["attempts"]["ended"].cast(str) == "lost").sum())
+    lost = attempts_ended(result, "lost")
     hours = float(held_by_job(result)[1].sum()) / HOUR_S
     return [
         (nodes, grouped(nodes)),
@@ -140,8 +142,15 @@ def failure_cells(result: Result) -> list[tuple[float, str]]:
         (float(up.mean()), f"{100 * up.mean():.2f} %"),
         (float(up[least]), f"{100 * up[least]:.1f} % ({held.spec.node_names()[least]})"),
         (lost, grouped(lost)),
+        (failed, grouped(failed)),
         (hours, amount(hours)),
     ]
+
+
+def attempts_ended(result: Result, how: str) -> int:
+    """Attempts of a run that ended so."""
+    attempts = result.tables.get("attempts")
+    return 0 if attempts is None else int((attempts["ended"].cast(str) == how).sum())
 
 
 def people_places(results: Sequence[Result], cluster: Mapping[str, Any]) -> str:

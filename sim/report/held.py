@@ -21,8 +21,8 @@ from shunter.traces.cluster_spec import ClusterSpec
 if TYPE_CHECKING:
     import polars as pl
 
-NOTICE = "notice"
-"""Kind of an outage in which a node only takes nothing new: it is up and runs what it has."""
+STILL_UP = ("notice", "probation")
+"""Kinds of outages in which a node only takes nothing new: it is up and runs what it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def held_of(result: Result) -> Held | None:
         cpus=floats(rows, "cpus"),
         ended=rows["ended"].to_list(),
         down=downtimes(down),
-        down_kinds=[] if down is None else down.filter(down["kind"] != NOTICE)["kind"].to_list(),
+        down_kinds=[] if down is None else down.filter(~down["kind"].cast(str).is_in(STILL_UP))["kind"].to_list(),
     )
 
 
@@ -138,7 +138,7 @@ def downtimes(outages: pl.DataFrame | None) -> Downtimes:
 
     if outages is None:
         return Downtimes.none()
-    rows = outages.with_columns(pl.col("kind").cast(pl.String)).filter(pl.col("kind") != NOTICE)
+    rows = outages.with_columns(pl.col("kind").cast(pl.String)).filter(~pl.col("kind").is_in(STILL_UP))
     return Downtimes(
         *(rows[name].cast(pl.Int64).to_numpy() for name in ("node", "gpu")),
         *(rows[name].cast(pl.Float64).fill_null(np.inf).to_numpy() for name in ("from_s", "until_s")),

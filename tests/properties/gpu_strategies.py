@@ -7,9 +7,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from shunter.scheduler.failover import Flapping
 from shunter.scheduler.preemption import RULES, Preemption
 from shunter.scheduler.state import PLACEMENTS
+from shunter.sim.attempts import JobFailures
 from shunter.sim.failures import CAUSE_FAILURE, Outages, PlannedDrain, Spans, merged, outages_of, planned_drains
+from shunter.sim.flapping import with_probation
 from shunter.sim.replay import simulate
 from shunter.sim.result import Result
 from shunter.sim.workload import Defaults
@@ -152,7 +155,9 @@ def failures(draw: st.DrawFn, cluster: ClusterSpec, *, gpus: bool = True) -> Out
         if draw(st.integers(0, 5)) == 0:
             from_s = float(draw(st.integers(30, 120)))
             drains.append(PlannedDrain(node, from_s, from_s + 25.0, notice_s=float(draw(st.integers(0, 30)))))
-    return merged(as_outages(spans), planned_drains(drains, cluster.num_nodes))
+    outages = merged(as_outages(spans), planned_drains(drains, cluster.num_nodes))
+    rule = Flapping(draw(st.integers(1, 2)), window_s=80.0, probation_s=30.0)
+    return with_probation(outages, rule) if draw(st.booleans()) else outages
 
 
 def as_outages(spans: list[tuple[int, int, float, float]]) -> Outages:
@@ -162,6 +167,19 @@ def as_outages(spans: list[tuple[int, int, float, float]]) -> Outages:
     columns = np.asarray(spans, dtype=np.float64).reshape(-1, 4).T
     node, gpu = columns[0].astype(np.int64), columns[1].astype(np.int64)
     return outages_of(Spans.of(node, columns[2], columns[3], cause=CAUSE_FAILURE, gpu=gpu))
+
+
+@st.composite
+def faults(draw: st.DrawFn, num_jobs: int) -> JobFailures:
+    """Up to three failures of a job's own, and for some jobs how much work they are."""
+    import numpy as np
+
+    counts = [draw(st.sampled_from([0, 0, 1, 3])) for _ in range(num_jobs)]
+    rows = np.repeat(np.arange(num_jobs, dtype=np.int64), counts)
+    numbers = np.asarray([i for count in counts for i in range(1, count + 1)], dtype=np.int64)
+    after_s = np.asarray([float(draw(st.integers(0, 30))) for _ in numbers])
+    work_s = np.asarray([draw(st.sampled_from([np.nan, 0.0, 7.0])) for _ in counts])
+    return JobFailures(rows, numbers, after_s, work_s if draw(st.booleans()) else np.zeros(0))
 
 
 @st.composite
@@ -196,4 +214,9 @@ def cases(
         how["preemption"] = draw(preemptions())
     if fail and draw(st.booleans()):
         how["outages"] = draw(failures(cluster))
+        how["blast_radius"] = draw(st.sampled_from([1.0, 0.3]))
+        how["failover"] = draw(st.sampled_from(["requeue", "move"])) if how["backfill"] != "conservative" else "requeue"
+    if fail and draw(st.booleans()):
+        how["faults"] = draw(faults(len(trace.jobs)))
+        how["retry_wait_s"] = draw(st.sampled_from([0.0, 0.0, 6.0]))
     return Case(cluster, trace, how)

@@ -17,13 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shunter.scheduler.decide import check_plan, plan
+from shunter.scheduler.failover import Flapping
 from shunter.scheduler.preemption import Preemption
 from shunter.scheduler.snapshot import Snapshot
 from shunter.scheduler.types import FloatArray, IntArray
+from shunter.sim.attempts import JobFailures
 from shunter.sim.checkpoint import load_checkpoint, save_checkpoint
 from shunter.sim.cluster_arrays import idle_draw_w
 from shunter.sim.engine import Options, Simulation
-from shunter.sim.failures import Outages, availability, draw_outages
+from shunter.sim.failures import availability, draw_outages
+from shunter.sim.faults import with_own_work
+from shunter.sim.flapping import with_probation
 from shunter.sim.outcome import make_result
 from shunter.sim.replay import options_for, simulate
 from shunter.sim.result import Result
@@ -105,7 +109,7 @@ def test_nothing_runs_on_what_is_down_and_nothing_starts_on_what_drains(case: Ca
             if row["node"] != out["node"] or (out["gpu"] >= 0 and row["gpu"] != out["gpu"]):
                 continue
             assert not out["from_s"] <= row["start_s"] < out["until_s"]
-            if out["kind"] != "notice":
+            if out["kind"] not in ("notice", "probation"):
                 assert not max(row["start_s"], out["from_s"]) < min(row["end_s"], out["until_s"])
 
 
@@ -234,8 +238,8 @@ def test_attempts_of_a_job_follow_one_another_and_make_up_its_times(case: Case) 
         gaps_s = [later["start_s"] - run["end_s"] for run, later in pairwise(runs)]
         assert all(gap_s >= 0 for gap_s in gaps_s)
         assert job["requeued_s"] == pytest.approx(sum(gaps_s), abs=1e-6)
-        assert all(run["ended"] in ("preempted", "lost") for run in runs[:-1])
-        losses = sum(run["ended"] == "lost" for run in runs)
+        assert all(run["ended"] in ("preempted", "lost", "failed") for run in runs[:-1])
+        losses = sum(run["ended"] in ("lost", "failed") for run in runs)
         assert losses <= max_retries + 1
         assert (job["state"] == "failed") == (losses == max_retries + 1)
         assert job["lost_s"] >= sum(run["lost_s"] for run in runs) - 1e-9
@@ -269,10 +273,21 @@ def same_tables(one: Result, other: Result) -> None:
 @SOME
 @given(cases(fail=False, conservative=True))
 def test_without_a_failure_the_run_equals_one_that_knows_of_none(case: Case) -> None:
-    nothing = Outages(np.zeros(0), *(np.zeros(0, np.int64) for _ in range(4)))
-    same_jobs(case.run(outages=nothing), case.run())
-    beyond = draw_outages(replace(case.cluster, groups=case.cluster.groups), until_s=1e6, seed=1)
-    assert len(beyond) == 0
+    """With 10¹⁵ hours between failures there are none: the files of the tables are the same bytes."""
+    never = {"mtbf_h": 1e15, "mttr_h": 1.0, "gpu_mtbf_h": 1e15, "gpu_mttr_h": 1.0}
+    groups = tuple(replace(group, **never) for group in case.cluster.groups)  # type: ignore[arg-type]
+    outages = draw_outages(replace(case.cluster, groups=groups), until_s=1e6, seed=1)
+    nothing = JobFailures(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+    failing = case.run(outages=with_probation(outages, Flapping(1)), faults=nothing, blast_radius=0.1)
+    assert table_files(failing) == table_files(case.run())
+
+
+def table_files(result: Result) -> dict[str, bytes]:
+    """What a saved run has, but for the manifest, which says that failures were asked for, and the time it took."""
+    others = ("manifest.json", "timing.json")
+    with tempfile.TemporaryDirectory() as folder:
+        result.save(Path(folder))
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name not in others}
 
 
 @SOME
@@ -296,12 +311,13 @@ def test_equal_inputs_give_equal_tables(case: Case) -> None:
 def simulation_of(case: Case, kind: type[Simulation] = Simulation) -> Simulation:
     """The simulation that ``simulate`` would run."""
     how = dict(case.how)
-    outages, defaults = how.pop("outages", None), how.pop("defaults", None)
+    outages, faults, defaults = (how.pop(name, None) for name in ("outages", "faults", "defaults"))
+    trace = case.trace if faults is None else with_own_work(case.trace, faults)
     options: Options = options_for(case.cluster, **{"details": True, **how})
     workload: Workload = prepare(
-        case.trace, case.cluster, defaults=defaults, tell_gpus_apart=True, can_close=outages is not None
+        trace, case.cluster, defaults=defaults, tell_gpus_apart=True, can_close=outages is not None
     )
-    return kind(workload, options, outages)
+    return kind(workload, options, outages, faults)
 
 
 def result_of(simulation: Simulation) -> Result:
@@ -451,7 +467,7 @@ def test_outages_of_nodes_stop_what_runs_there_and_nothing_else(data: st.DataObj
     for row in holdings(result):
         hit = (row["end_s"], row["node"], -1) in fails or (row["end_s"], row["node"], row["gpu"]) in fails
         if hit and row["start_s"] < row["end_s"]:
-            assert row["ended"] in ("lost", "completed", "killed", "preempted")
+            assert row["ended"] in ("lost", "completed", "killed", "preempted", "failed")
     lost: dict[tuple[int, int], bool] = defaultdict(bool)
     for row in holdings(result):
         if row["ended"] == "lost":

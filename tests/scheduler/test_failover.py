@@ -286,6 +286,24 @@ def test_everybody_on_a_failed_node_is_in_the_plan_once(case: tuple[RunningJobs,
 
 @settings(deadline=None)
 @given(situations())
+def test_nobody_is_served_before_one_of_higher_priority_or_with_more_to_save(
+    case: tuple[RunningJobs, Nodes, BlastRadius],
+) -> None:
+    jobs, nodes, limit = case
+    served = [
+        (
+            -float(jobs.priority[job.row]),
+            -float(jobs.at_risk_s[job.row]) if job.cause is Cause.DRAINING else 0.0,
+            max(float(jobs.expected_end_s[job.row]) - NOW_S, 0.0),
+            job.row,
+        )
+        for job in failover(jobs, nodes, NOW_S, limit=limit).displaced
+    ]
+    assert served == sorted(served)
+
+
+@settings(deadline=None)
+@given(situations())
 def test_the_blast_radius_is_respected(case: tuple[RunningJobs, Nodes, BlastRadius]) -> None:
     """At most the share of jobs and of GPUs goes, or one job alone where the share is not even that (and not 0)."""
     jobs, nodes, limit = case

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shunter.scheduler.errors import EngineError
+from shunter.scheduler.errors import EngineError, UsageError
 from shunter.sim.failures import DRAIN, FAIL, REPAIR, RESUME, Outages, PlannedDrain, merged, planned_drains
 from shunter.sim.replay import simulate
 from shunter.sim.result import Result
@@ -263,3 +263,84 @@ def test_failures_take_place_between_two_passes() -> None:
 
 def test_kinds_of_events() -> None:
     assert (FAIL, REPAIR, DRAIN, RESUME) == (0, 1, 2, 3)
+
+
+# --- failover --------------------------------------------------------------------------------------------------------
+
+DISPLACED = """
+    job submit runs priority tasks gpus cpus
+    a   0      50   1        1     1    1
+    b   0      50   2        1     1    1
+    c   0      50   1        1     1    1
+    w   1      5    9        3     1    1
+"""
+
+
+def test_jobs_that_lose_their_node_wait_in_the_queue_or_move_ahead_of_it() -> None:
+    """Node 0 with a and b fails at 10 s, one GPU of node 1 is free; w is shortest and blocks the queue till the repair.
+
+    Moved ahead of it, b comes first, by its priority.
+    """
+    outages = as_outages([(0, WHOLE, 10.0, 100.0)])
+    waited = replay(DISPLACED, TWO, outages, policy="sjf")
+    assert {name: runs[-1][:2] for name, runs in attempts(waited).items()} == {
+        "a": (100, 150),
+        "b": (105, 155),
+        "c": (0, 50),
+        "w": (100, 105),
+    }
+    moved = replay(DISPLACED, TWO, outages, policy="sjf", failover="move")
+    assert attempts(moved) == {
+        "a": [(0, 10, "lost"), (100, 150, "completed")],
+        "b": [(0, 10, "lost"), (10, 60, "completed")],
+        "c": [(0, 50, "completed")],
+        "w": [(100, 105, "completed")],
+    }
+    assert nodes(moved)["b", 2] == {1}
+
+
+def test_no_more_than_the_blast_radius_leaves_a_draining_node_at_once() -> None:
+    """Notice at 20 s, node 0 goes at 100 s. c has node 1 until 50 s: a leaves and waits, b stays till a runs again."""
+    text = """
+        job submit runs gpus cpus
+        a   0      150  1    1
+        b   0      150  1    1
+        c   0      50   2    1
+    """
+    free = replay(text, TWO, drained(100.0, 80.0))
+    assert attempts(free) == {
+        "a": [(0, 20, "preempted"), (50, 180, "completed")],
+        "b": [(0, 20, "preempted"), (50, 180, "completed")],
+        "c": [(0, 50, "completed")],
+    }
+    limited = replay(text, TWO, drained(100.0, 80.0), blast_radius=0.4)
+    assert attempts(limited) == {
+        "a": [(0, 20, "preempted"), (50, 180, "completed")],
+        "b": [(0, 50, "preempted"), (50, 150, "completed")],
+        "c": [(0, 50, "completed")],
+    }
+
+
+def test_what_is_held_back_until_the_node_goes_is_lost() -> None:
+    text = """
+        job submit runs gpus cpus
+        a   0      150  1    1
+        b   0      150  1    1
+        c   0      120  2    1
+    """
+    result = replay(text, TWO, drained(100.0, 80.0), blast_radius=0.4)
+    assert [run[2] for run in attempts(result)["b"]] == ["lost", "completed"]
+    assert attempts(result)["b"][0][:2] == (0, 100)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"failover": "shove"}, "unknown --failover 'shove'"),
+        ({"blast_radius": 0.0}, "blast radius 0.0"),
+        ({"failover": "move", "backfill": "conservative"}, "does not go with conservative"),
+    ],
+)
+def test_failover_that_cannot_be_is_refused(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        replay(FIFTY, ONE, as_outages([(0, WHOLE, 10.0, 20.0)]), **options)
