@@ -7,12 +7,13 @@ groups of jobs that own nodes have a queue of their own (a lane) and run there o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shunter.scheduler.capacity import Capacity, Quotas
-from shunter.scheduler.errors import UsageError
+from shunter.scheduler.errors import UsageError, nearest
+from shunter.scheduler.mig import GEOMETRIES, milli_of, offered
 from shunter.scheduler.types import (
     RESOURCES,
     UNITS_PER,
@@ -30,6 +31,16 @@ MOST_GPUS_APART = 62
 """GPUs of a node that can be told apart: their bits have to fit into one whole number."""
 
 
+MIB = 1024
+"""MiB of a GiB."""
+
+UNKNOWN = 1 << 42
+"""MiB of a GPU of which nobody says how much it has: more than any task asks for."""
+
+_Class = tuple[str | None, str | None, str | None]
+"""GPU type, owner, and geometry of MIG instances."""
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """Classes of nodes, and where jobs may run.
@@ -44,6 +55,12 @@ class Places:
         num_lanes: Queues.
         gpu_draw_w: (C,) watts that one busy GPU draws beyond an idle one.
         cpu_draw_w: (C,) watts that one busy CPU draws.
+        geometries: How the GPUs of each class are cut into MIG instances; None where they are not.
+        instances: (A, C) row of ``mig.KINDS`` of the instance that a task takes there, −1 for none; None when no job
+            asks for one.
+        task_gpus: (J,) GPUs of a task; of one that takes an instance, the instance's part of its GPU.
+        class_memory: (C,) MiB of one GPU.
+        gpu_memory: (J,) MiB that a task needs of the memory of one GPU; None when no job says, or no GPU's is known.
     """
 
     class_of_node: IntArray
@@ -55,6 +72,29 @@ class Places:
     num_lanes: int
     gpu_draw_w: FloatArray
     cpu_draw_w: FloatArray
+    geometries: tuple[str | None, ...]
+    instances: IntArray | None
+    task_gpus: FloatArray
+    class_memory: IntArray
+    gpu_memory: IntArray | None
+
+    def of_tasks(self) -> dict[str, Any]:
+        """What ``ResourceDemand.from_amounts`` asks for beyond CPUs and memory."""
+        return {
+            "gpus": self.task_gpus,
+            "allowed_idx": self.allowed_idx,
+            "allowed": self.allowed,
+            "instances": self.instances,
+            "gpu_memory": self.gpu_memory,
+            "class_memory": self.class_memory,
+        }
+
+    @property
+    def parts(self) -> IntArray:
+        """(C,) what one GPU of a node of each class can be divided into; see ``Capacity.parts``."""
+        full = [0 if name is None else GEOMETRIES[name].full for name in self.geometries]
+        is_cut = np.asarray([name is not None for name in self.geometries])
+        return np.where(is_cut, np.asarray(full, dtype=np.int64), self.class_memory)
 
     def peak_draw_w(self, demand: ResourceDemand) -> FloatArray:
         """(J,) watts that each job draws beyond the idle ones, at most, over the classes that it may run on."""
@@ -72,10 +112,10 @@ def allowed_places(trace: Trace, cluster: ClusterSpec) -> Places:
     Raises:
         UsageError: A job asks for a GPU type that no node has.
     """
-    kinds = [(group.gpu_type, group.owner) for group in cluster.groups]
+    kinds = [(group.gpu_type, group.owner, cluster.geometry_of(group)) for group in cluster.groups]
     classes = list(dict.fromkeys(kinds))
     of_node = np.repeat([classes.index(kind) for kind in kinds], [group.count for group in cluster.groups])
-    types, owners = tuple(kind for kind, _ in classes), tuple(owner for _, owner in classes)
+    types, owners, geometries = zip(*classes, strict=True)
     num_jobs = len(trace.jobs)
     lanes = {owner: i + 1 for i, owner in enumerate(sorted({o for o in owners if o is not None}))}
     group_idx, groups = trace.jobs.codes("group")
@@ -85,7 +125,9 @@ def allowed_places(trace: Trace, cluster: ClusterSpec) -> Places:
     wanted_idx, wanted = trace.jobs.codes("gpu_type")
     typed = any(kind is not None for kind in types) and bool((wanted_idx >= 0).any())
     allowed_idx, allowed = None, None
-    if typed or lanes:
+    instances: IntArray | None = None
+    part_idx, parts, kind_of_part = _parts_of_gpus(trace, cluster, geometries)
+    if typed or lanes or part_idx is not None:
         of_wish = np.ones((len(wanted) + 1, len(classes)), dtype=np.bool_)  # the last row: no wish
         for i, wish in enumerate(wanted if typed else []):
             of_wish[i] = [kind in wish.split("|") for kind in types]
@@ -95,6 +137,12 @@ def allowed_places(trace: Trace, cluster: ClusterSpec) -> Places:
         allowed = (of_wish[:, None] & of_lane[None]).reshape(-1, len(classes))
         wish_idx = np.where(wanted_idx >= 0, wanted_idx, len(wanted))
         allowed_idx = wish_idx * (len(lanes) + 1) + lane_idx
+        if part_idx is not None:
+            allowed_idx = allowed_idx * len(parts) + part_idx
+            if (kind_of_part >= 0).any():
+                instances = np.tile(kind_of_part, (len(allowed), 1))
+            allowed = (allowed[:, None] & parts[None]).reshape(-1, len(classes))
+    class_memory, gpu_memory = _memory_of_gpus(trace, cluster, classes)
     gpu_draw_w, cpu_draw_w = _draws_w(cluster, kinds, classes)
     return Places(
         class_of_node=of_node.astype(np.int64),
@@ -106,6 +154,92 @@ def allowed_places(trace: Trace, cluster: ClusterSpec) -> Places:
         num_lanes=len(lanes) + 1,
         gpu_draw_w=gpu_draw_w,
         cpu_draw_w=cpu_draw_w,
+        geometries=geometries,
+        instances=instances,
+        task_gpus=_task_gpus(trace, cluster),
+        class_memory=class_memory,
+        gpu_memory=gpu_memory,
+    )
+
+
+def _parts_of_gpus(
+    trace: Trace, cluster: ClusterSpec, geometries: tuple[str | None, ...]
+) -> tuple[IntArray | None, BoolArray, IntArray]:
+    """(J,) row of what follows for each job, or None; (P, C) classes that it may use for its GPUs; kinds of instances.
+
+    The rows are the profiles that jobs ask for; then jobs that use GPUs as they are, which must not be cut; then jobs
+    without GPUs, which may run everywhere.
+
+    Raises:
+        UsageError: A job asks for a profile that no node offers, or for several GPUs beside it.
+    """
+    profile_idx, profiles = trace.jobs.codes("gpu_profile")
+    cut = [name is not None for name in geometries]
+    if not any(cut) and not profiles:
+        return None, np.ones((0, len(cut)), dtype=np.bool_), np.zeros((0, len(cut)), dtype=np.int64)
+    known = offered(name for name in geometries if name is not None)
+    for profile in profiles:
+        if profile not in known:
+            _refuse_profile(trace, cluster, profile, known)
+    gpus = trace.jobs.floats("gpus")
+    odd = np.flatnonzero((profile_idx >= 0) & (gpus > 1))
+    if len(odd):
+        raise UsageError(
+            f"{_job(trace, int(odd[0]))} asks for MIG instance {profiles[profile_idx[odd[0]]]!r} and for "
+            f"{gpus[odd[0]]:g} GPUs: a task takes one instance; give the job more tasks instead"
+        )
+    kinds = np.full((len(profiles) + 2, len(cut)), -1, dtype=np.int64)
+    for c, name in enumerate(geometries):
+        if name is not None:
+            kinds[: len(profiles), c] = [GEOMETRIES[name].profiles.get(profile, -1) for profile in profiles]
+    allowed = kinds >= 0
+    allowed[-2] = [not is_cut for is_cut in cut]
+    allowed[-1] = True
+    plain = np.where(gpus > 0, len(profiles), len(profiles) + 1)
+    return np.where(profile_idx >= 0, profile_idx, plain), allowed, kinds
+
+
+def _task_gpus(trace: Trace, cluster: ClusterSpec) -> FloatArray:
+    """(J,) GPUs of a task: what the trace says, or its instance's part of a GPU."""
+    gpus = trace.jobs.floats("gpus")
+    profile_idx, profiles = trace.jobs.codes("gpu_profile")
+    if not profiles:
+        return gpus
+    cut = [name for name in map(cluster.geometry_of, cluster.groups) if name is not None]
+    milli = [next(milli_of(p, name) for name in cut if p in GEOMETRIES[name].profiles) for p in profiles]
+    return np.where(profile_idx >= 0, np.asarray([*milli, 0])[profile_idx] / UNITS_PER[2], gpus)
+
+
+def _memory_of_gpus(trace: Trace, cluster: ClusterSpec, classes: list[_Class]) -> tuple[IntArray, IntArray | None]:
+    """(C,) MiB of one GPU of each class, ``UNKNOWN`` where nothing is said; (J,) what tasks need of it, or None.
+
+    A MIG instance brings its own memory: what a job says beside its profile is not read.
+    """
+    kinds = [cluster.gpu_types.get(name or "") for name, _, _ in classes]
+    known = [None if kind is None else kind.memory_gib for kind in kinds]
+    of_class = np.asarray([UNKNOWN if gib is None else int(gib * MIB) for gib in known], dtype=np.int64)
+    jobs = trace.jobs
+    asked_gib = np.where(jobs.floats("gpus") > 0, jobs.floats("gpu_memory_gib", 0.0), 0.0)
+    asked_gib[jobs.frame["gpu_profile"].is_not_null().to_numpy()] = 0.0
+    if not asked_gib.any() or (of_class == UNKNOWN).all():
+        return of_class, None
+    return of_class, np.minimum(np.ceil(np.round(asked_gib * MIB, 6)), UNKNOWN - 1).astype(np.int64)
+
+
+def _job(trace: Trace, row: int) -> str:
+    return f"{trace.name}: job {trace.jobs.frame['job_id'][row]!r} (row {row})"
+
+
+def _refuse_profile(trace: Trace, cluster: ClusterSpec, profile: str, known: list[str]) -> None:
+    import polars as pl
+
+    row = int(trace.jobs.frame.select((pl.col("gpu_profile") == profile).fill_null(False).arg_true()).to_series()[0])
+    what = f"it offers {', '.join(known)}" if known else "none of its groups has mig"
+    close = nearest(profile, known) if known else ""
+    hint = close if close.startswith("; did") else ""
+    raise UsageError(
+        f"{_job(trace, row)} asks for MIG instance {profile!r}, which no node of cluster {cluster.name!r} offers; "
+        f"{what}{hint}"
     )
 
 
@@ -121,9 +255,7 @@ def _refuse_type(trace: Trace, cluster: ClusterSpec, wish: str, types: tuple[str
     )
 
 
-def _draws_w(
-    cluster: ClusterSpec, kinds: list[tuple[str | None, str | None]], classes: list[tuple[str | None, str | None]]
-) -> tuple[FloatArray, FloatArray]:
+def _draws_w(cluster: ClusterSpec, kinds: list[_Class], classes: list[_Class]) -> tuple[FloatArray, FloatArray]:
     """(C,) watts of one GPU and of one CPU beyond the idle ones; of groups of one class, the larger."""
     gpu_w, cpu_w = np.zeros(len(classes)), np.zeros(len(classes))
     for group, kind in zip(cluster.groups, kinds, strict=True):
@@ -152,13 +284,15 @@ def capacity_of(
     shares_gpus: bool = False,
     places: Places | None = None,
     can_close: bool = False,
+    counts_parts: bool = False,
 ) -> Capacity:
     """A cluster's nodes in whole units.
 
     CPUs or memory that a group does not state are no constraint there: logs often do not know them. GPUs that a group
     does not state are not there. They are counted at all when some group states them, or when jobs ask for them
     (``gpus_asked``) on nodes that are described by their CPUs. They are told apart when jobs share them
-    (``shares_gpus``), unless a node stands for a pool of so many that it is no node.
+    (``shares_gpus``), unless a node stands for a pool of so many that it is no node. Then their memory and MIG
+    instances are counted when jobs say something about them (``counts_parts``).
     """
     unlimited = np.int64(1) << 42  # more than any node has, and summable over a million nodes
     counts = [group.count for group in cluster.groups]
@@ -195,6 +329,7 @@ def capacity_of(
         num_lanes=1 if places is None else places.num_lanes,
         power_cap_w=cap_w,
         can_close=can_close,
+        parts=places.parts[places.class_of_node] if apart and counts_parts and places is not None else None,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from shunter.scheduler import layout as at
 from shunter.scheduler.failover import work_kept
+from shunter.scheduler.mig import KINDS
 from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import UNITS_PER, BoolArray, FloatArray, IntArray
 from shunter.sim.workload import Workload
@@ -88,7 +89,7 @@ class Lifecycle:
             "job", "attempt", "start_s", "end_s", "ended", "work_s", "lost_s", "overhead_s", "tasks"
         )
     )
-    held: Log = field(default_factory=lambda: Log.of("job", "attempt", "node", "gpu", "tasks"))
+    held: Log = field(default_factory=lambda: Log.of("job", "attempt", "node", "gpu", "tasks", "slice"))
 
     @classmethod
     def of(cls, workload: Workload) -> Lifecycle:
@@ -165,13 +166,13 @@ class Lifecycle:
 
     def _note_nodes(self, state: ClusterState, row: int) -> None:
         attempt = int(self.count[row])
-        for node, tasks, mask in state.entries_of(row):
+        for node, tasks, mask, first in state.places_of(row):
             if mask == 0:
-                self.held.add(row, attempt, node, -1, tasks)
+                self.held.add(row, attempt, node, -1, tasks, first)
                 continue
             gpus = [g for g in range(mask.bit_length()) if mask >> g & 1]
             for gpu in gpus:
-                self.held.add(row, attempt, node, gpu, tasks / len(gpus))
+                self.held.add(row, attempt, node, gpu, tasks / len(gpus), first)
 
     def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         """``attempts`` and ``placements``, in the order in which the attempts ended and began."""
@@ -206,14 +207,31 @@ class Lifecycle:
                 "gpus": tasks * shapes[:, 2],
                 "cpus": tasks * shapes[:, 0],
                 "memory_gib": tasks * shapes[:, 1],
+                **self._slices_held(),
             }
         )
         return attempts, placements
 
+    def _slices_held(self) -> dict[str, pl.Series]:
+        """First memory slice of each MIG instance and how many it has, null for what is none; only if there are any."""
+        import polars as pl
+
+        demand, classes = self.workload.demand, self.workload.capacity.classes
+        if not demand.is_instance.any() or demand.instances is None:
+            return {}
+        job, first = self.held.ints("job"), self.held.ints("slice")
+        kind = demand.instances[demand.shape_idx[job], classes[self.held.ints("node")]]
+        size = np.asarray([k.size for k in KINDS])[kind]
+        is_one = pl.Series(first >= 0)
+        return {
+            name: pl.select(pl.when(is_one).then(pl.Series(values))).to_series()
+            for name, values in (("slice", first), ("slices", size))
+        }
+
     def _gpus_held(self) -> FloatArray:
         """GPUs of each attempt that has ended: those of the job, unless it is elastic."""
         jobs, job = self.workload.trace.jobs, self.log.ints("job")
-        asked = (jobs.ints("tasks") * jobs.floats("gpus"))[job]
+        asked = (jobs.ints("tasks") * self.workload.task_gpus)[job]
         held: FloatArray = asked * (self.log.floats("tasks") / self.workload.demand.tasks[job])
         return held
 

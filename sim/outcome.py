@@ -120,7 +120,7 @@ def _amounts(workload: Workload) -> dict[str, FloatArray]:
     """CPUs and GPUs of each whole gang, shape (J,)."""
     jobs = workload.trace.jobs
     tasks = jobs.ints("tasks")
-    return {"cpus": tasks * jobs.floats("cpus"), "gpus": tasks * jobs.floats("gpus")}
+    return {"cpus": tasks * jobs.floats("cpus"), "gpus": tasks * workload.task_gpus}
 
 
 def _outcome(
