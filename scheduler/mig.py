@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 
 import numpy as np
@@ -146,13 +147,17 @@ def open_places(kind: Kind, free: int) -> list[int]:
     return [start for start in kind.starts if free >> start & bits == bits]
 
 
+@cache
 def open_table() -> IntArray:
-    """(K, 2^BITS) instances of each kind that fit into free memory slices."""
+    """(K, 2^BITS) instances of each kind that fit into free memory slices; not to be written."""
     return np.asarray([[len(open_places(kind, free)) for free in range(1 << BITS)] for kind in KINDS])
 
 
+@cache
 def choice_table() -> IntArray:
     """(K, 2^BITS) ``BITS`` times the places that the best start closes, plus that start; −1 where nothing fits.
+
+    Not to be written.
 
     The best start is the one after which the fewest places of any kind are closed that were open before, the lowest
     among equals: what is left stays of use to most. Fragmentation measured by closed places: Zambianco, Fasol &

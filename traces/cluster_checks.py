@@ -132,8 +132,11 @@ def _mig_problems(spec: Any) -> Iterator[Problem]:
         if isinstance(group.mig, str):
             yield f"groups[{i}].mig", f"unknown geometry {group.mig!r}{nearest(group.mig, list(GEOMETRIES))}"
         else:
-            told = "nothing" if group.gpu_type is None else f"{group.gpu_type!r} and its memory_gib"
-            yield f"groups[{i}].mig", f"{told} does not say how the GPUs are cut; name one of {known}"
+            yield (
+                f"groups[{i}].mig",
+                f"GPU type {group.gpu_type!r} and its memory do not tell how the GPUs are cut; instead of true, name "
+                f"one of {known}",
+            )
 
 
 def spec_pair_problems(spec: Any) -> Iterator[Problem]:

@@ -28,8 +28,13 @@ from shunter.scheduler.mig import BITS, KINDS, choice_table, open_table
 from shunter.scheduler.types import Int
 
 NUM_OPEN = open_table()
+"""(K, 2^BITS) instances of each kind that fit into free slices."""
+
 CHOICE = choice_table()
+"""(K, 2^BITS) ``BITS`` times the places that the best start closes, plus that start."""
+
 SIZE = np.asarray([kind.size for kind in KINDS])
+"""(K,) memory slices."""
 
 
 @compiled
