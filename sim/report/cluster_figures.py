@@ -121,7 +121,8 @@ def gpus(results: Sequence[Result]) -> Figure:
         for row, lane, width in zip(bars.row, bars.lane, bars.width, strict=True):
             left = (max(held.start_s[row], window.start_s) - window.start_s) / unit_s
             right = (min(held.end_s[row], window.end_s) - window.start_s) / unit_s
-            boxes.append(Rectangle((left, lane + 0.04), right - left, max(width - 0.08, 0.02)))
+            gap = min(0.04, 0.15 * width)
+            boxes.append(Rectangle((left, lane + gap), right - left, max(width - 2 * gap, 0.02)))
             fills.append(owner_colour(owner[held.job[row]], ranked))
         draw_outages(axes, held, block, window, unit_s)
         axes.add_collection(PatchCollection(boxes, facecolor=fills, edgecolor="white", linewidth=0.25))

@@ -13,8 +13,9 @@ GUIDE = Path(__file__).parents[2] / "docs" / "gpu-clusters.md"
 
 
 def test_the_example_of_mig_instances(shunter: Shunter, tmp_path: Path) -> None:
-    """The notebook lies at slice 6 of GPU 0. Tuning closes 8 places at slice 4 of GPU 1, 10 at slice 0 of GPU 0. Serving
-    closes 10 on either GPU: the first. Large needs a whole GPU, and GPU 1 is the first to be left, by tuning.
+    """The notebook lies at slice 6 of GPU 0. Tuning closes 8 places at slice 4 of GPU 1 and 10 at slice 0 of GPU 0.
+
+    Serving closes 10 on either GPU: the first. Large needs a whole GPU, and GPU 1 is the first to be left, by tuning.
     """
     section = GUIDE.read_text(encoding="utf-8").split("### MIG instances")[1]
     files = {}
