@@ -1,7 +1,8 @@
 """A cluster specification as arrays: nodes in whole units, their classes, and who may run where and how fast.
 
-A class is a set of nodes that no job can tell apart but by what is free: nodes with one GPU type and one owner. The
-groups of jobs that own nodes have a queue of their own (a lane) and run there only; all others share the rest.
+A class is a set of nodes that no job can tell apart but by what is free: nodes with one GPU type, one owner, and GPUs
+that are cut into MIG instances in one way or not at all. The groups of jobs that own nodes have a queue of their own
+(a lane) and run there only; all others share the rest.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shunter.scheduler.capacity import Capacity, Quotas
-from shunter.scheduler.errors import UsageError, nearest
-from shunter.scheduler.mig import GEOMETRIES, milli_of, offered
+from shunter.scheduler.errors import UsageError
+from shunter.scheduler.mig import GEOMETRIES
 from shunter.scheduler.types import (
     RESOURCES,
     UNITS_PER,
@@ -23,6 +24,7 @@ from shunter.scheduler.types import (
     ResourceDemand,
     to_units,
 )
+from shunter.sim.gpu_parts import memory_of_gpus, parts_of_gpus, task_gpus
 
 if TYPE_CHECKING:
     from shunter.traces.tables import ClusterSpec, Trace
@@ -30,14 +32,7 @@ if TYPE_CHECKING:
 MOST_GPUS_APART = 62
 """GPUs of a node that can be told apart: their bits have to fit into one whole number."""
 
-
-MIB = 1024
-"""MiB of a GiB."""
-
-UNKNOWN = 1 << 42
-"""MiB of a GPU of which nobody says how much it has: more than any task asks for."""
-
-_Class = tuple[str | None, str | None, str | None]
+NodeClass = tuple[str | None, str | None, str | None]
 """GPU type, owner, and geometry of MIG instances."""
 
 
@@ -110,7 +105,7 @@ def allowed_places(trace: Trace, cluster: ClusterSpec) -> Places:
     """Classes of the cluster's nodes, and which of them each job may use.
 
     Raises:
-        UsageError: A job asks for a GPU type that no node has.
+        UsageError: A job asks for a GPU type or a MIG profile that no node has.
     """
     kinds = [(group.gpu_type, group.owner, cluster.geometry_of(group)) for group in cluster.groups]
     classes = list(dict.fromkeys(kinds))
@@ -126,7 +121,7 @@ def allowed_places(trace: Trace, cluster: ClusterSpec) -> Places:
     typed = any(kind is not None for kind in types) and bool((wanted_idx >= 0).any())
     allowed_idx, allowed = None, None
     instances: IntArray | None = None
-    part_idx, parts, kind_of_part = _parts_of_gpus(trace, cluster, geometries)
+    part_idx, parts, kind_of_part = parts_of_gpus(trace, cluster, geometries)
     if typed or lanes or part_idx is not None:
         of_wish = np.ones((len(wanted) + 1, len(classes)), dtype=np.bool_)  # the last row: no wish
         for i, wish in enumerate(wanted if typed else []):
@@ -142,7 +137,7 @@ def allowed_places(trace: Trace, cluster: ClusterSpec) -> Places:
             if (kind_of_part >= 0).any():
                 instances = np.tile(kind_of_part, (len(allowed), 1))
             allowed = (allowed[:, None] & parts[None]).reshape(-1, len(classes))
-    class_memory, gpu_memory = _memory_of_gpus(trace, cluster, classes)
+    class_memory, gpu_memory = memory_of_gpus(trace, cluster, types)
     gpu_draw_w, cpu_draw_w = _draws_w(cluster, kinds, classes)
     return Places(
         class_of_node=of_node.astype(np.int64),
@@ -156,90 +151,9 @@ def allowed_places(trace: Trace, cluster: ClusterSpec) -> Places:
         cpu_draw_w=cpu_draw_w,
         geometries=geometries,
         instances=instances,
-        task_gpus=_task_gpus(trace, cluster),
+        task_gpus=task_gpus(trace, cluster),
         class_memory=class_memory,
         gpu_memory=gpu_memory,
-    )
-
-
-def _parts_of_gpus(
-    trace: Trace, cluster: ClusterSpec, geometries: tuple[str | None, ...]
-) -> tuple[IntArray | None, BoolArray, IntArray]:
-    """(J,) row of what follows for each job, or None; (P, C) classes that it may use for its GPUs; kinds of instances.
-
-    The rows are the profiles that jobs ask for; then jobs that use GPUs as they are, which must not be cut; then jobs
-    without GPUs, which may run everywhere.
-
-    Raises:
-        UsageError: A job asks for a profile that no node offers, or for several GPUs beside it.
-    """
-    profile_idx, profiles = trace.jobs.codes("gpu_profile")
-    cut = [name is not None for name in geometries]
-    if not any(cut) and not profiles:
-        return None, np.ones((0, len(cut)), dtype=np.bool_), np.zeros((0, len(cut)), dtype=np.int64)
-    known = offered(name for name in geometries if name is not None)
-    for profile in profiles:
-        if profile not in known:
-            _refuse_profile(trace, cluster, profile, known)
-    gpus = trace.jobs.floats("gpus")
-    odd = np.flatnonzero((profile_idx >= 0) & (gpus > 1))
-    if len(odd):
-        raise UsageError(
-            f"{_job(trace, int(odd[0]))} asks for MIG instance {profiles[profile_idx[odd[0]]]!r} and for "
-            f"{gpus[odd[0]]:g} GPUs: a task takes one instance; give the job more tasks instead"
-        )
-    kinds = np.full((len(profiles) + 2, len(cut)), -1, dtype=np.int64)
-    for c, name in enumerate(geometries):
-        if name is not None:
-            kinds[: len(profiles), c] = [GEOMETRIES[name].profiles.get(profile, -1) for profile in profiles]
-    allowed = kinds >= 0
-    allowed[-2] = [not is_cut for is_cut in cut]
-    allowed[-1] = True
-    plain = np.where(gpus > 0, len(profiles), len(profiles) + 1)
-    return np.where(profile_idx >= 0, profile_idx, plain), allowed, kinds
-
-
-def _task_gpus(trace: Trace, cluster: ClusterSpec) -> FloatArray:
-    """(J,) GPUs of a task: what the trace says, or its instance's part of a GPU."""
-    gpus = trace.jobs.floats("gpus")
-    profile_idx, profiles = trace.jobs.codes("gpu_profile")
-    if not profiles:
-        return gpus
-    cut = [name for name in map(cluster.geometry_of, cluster.groups) if name is not None]
-    milli = [next(milli_of(p, name) for name in cut if p in GEOMETRIES[name].profiles) for p in profiles]
-    return np.where(profile_idx >= 0, np.asarray([*milli, 0])[profile_idx] / UNITS_PER[2], gpus)
-
-
-def _memory_of_gpus(trace: Trace, cluster: ClusterSpec, classes: list[_Class]) -> tuple[IntArray, IntArray | None]:
-    """(C,) MiB of one GPU of each class, ``UNKNOWN`` where nothing is said; (J,) what tasks need of it, or None.
-
-    A MIG instance brings its own memory: what a job says beside its profile is not read.
-    """
-    kinds = [cluster.gpu_types.get(name or "") for name, _, _ in classes]
-    known = [None if kind is None else kind.memory_gib for kind in kinds]
-    of_class = np.asarray([UNKNOWN if gib is None else int(gib * MIB) for gib in known], dtype=np.int64)
-    jobs = trace.jobs
-    asked_gib = np.where(jobs.floats("gpus") > 0, jobs.floats("gpu_memory_gib", 0.0), 0.0)
-    asked_gib[jobs.frame["gpu_profile"].is_not_null().to_numpy()] = 0.0
-    if not asked_gib.any() or (of_class == UNKNOWN).all():
-        return of_class, None
-    return of_class, np.minimum(np.ceil(np.round(asked_gib * MIB, 6)), UNKNOWN - 1).astype(np.int64)
-
-
-def _job(trace: Trace, row: int) -> str:
-    return f"{trace.name}: job {trace.jobs.frame['job_id'][row]!r} (row {row})"
-
-
-def _refuse_profile(trace: Trace, cluster: ClusterSpec, profile: str, known: list[str]) -> None:
-    import polars as pl
-
-    row = int(trace.jobs.frame.select((pl.col("gpu_profile") == profile).fill_null(False).arg_true()).to_series()[0])
-    what = f"it offers {', '.join(known)}" if known else "none of its groups has mig"
-    close = nearest(profile, known) if known else ""
-    hint = close if close.startswith("; did") else ""
-    raise UsageError(
-        f"{_job(trace, row)} asks for MIG instance {profile!r}, which no node of cluster {cluster.name!r} offers; "
-        f"{what}{hint}"
     )
 
 
@@ -255,7 +169,7 @@ def _refuse_type(trace: Trace, cluster: ClusterSpec, wish: str, types: tuple[str
     )
 
 
-def _draws_w(cluster: ClusterSpec, kinds: list[_Class], classes: list[_Class]) -> tuple[FloatArray, FloatArray]:
+def _draws_w(cluster: ClusterSpec, kinds: list[NodeClass], classes: list[NodeClass]) -> tuple[FloatArray, FloatArray]:
     """(C,) watts of one GPU and of one CPU beyond the idle ones; of groups of one class, the larger."""
     gpu_w, cpu_w = np.zeros(len(classes)), np.zeros(len(classes))
     for group, kind in zip(cluster.groups, kinds, strict=True):

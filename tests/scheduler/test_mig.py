@@ -26,6 +26,7 @@ from shunter.scheduler.mig import (
     open_table,
 )
 from shunter.scheduler.plans import Plan, Start
+from shunter.scheduler.preemption import Preemption
 from shunter.scheduler.state import ClusterState
 from shunter.sim.replay import simulate
 from shunter.sim.result import Result
@@ -278,6 +279,23 @@ def test_a_share_that_is_backfilled_takes_a_gpu_that_the_head_does_not_wait_for(
     result = replay(text, pair, backfill="easy")
     assert places(result)["c"][:2] == (0, 1)
     assert result.jobs["start_s"].to_list() == [0.0, 0.0, 50.0, 2.0, 50.0]
+
+
+def test_no_more_jobs_are_stopped_for_an_instance_than_it_needs() -> None:
+    """h can only begin at 0, where a and b lie: one of them is stopped, and none of the small ones beside it."""
+    text = """
+        job submit runs gpu_profile priority
+        a   0      50   4g.20gb     0
+        b   0      50   4g.20gb     0
+        c   0      50   3g.20gb     1
+        d   0      50   2g.10gb     1
+        e   0      50   1g.5gb      1
+        h   5      10   4g.20gb     2
+    """
+    result = replay(text, CUT, policy="priority", preemption=Preemption(("priority",)))
+    assert dict(zip(result.jobs["job_id"], result.jobs["attempts"], strict=True))["h"] == 1
+    assert result.jobs["start_s"].to_list()[-1] == 5.0
+    assert result.tables["attempts"].filter(pl.col("ended") == "preempted").height == 1
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
