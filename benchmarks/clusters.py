@@ -226,7 +226,7 @@ def fill(trace: Trace, held: Sequence[int]) -> dict[str, Any]:
     while len(state.queue):
         row = int(state.queue[0])
         kernels.queue_remove(packed, int(state.counters[0]))
-        kernels.add_entry(packed, row, held[row], 1, 0)
+        kernels.add_entry(packed, row, held[row], 1, 0, -1)
         kernels.refresh_node(packed, held[row])
         kernels.set_running(packed, row, 0.0, 0)
     return {name: array.copy() for name, array in state.arrays().items()}

@@ -6,6 +6,7 @@ import numpy as np
 
 from shunter.scheduler import layout as at
 from shunter.scheduler.capacity import GPU, Capacity
+from shunter.scheduler.mig import open_table
 from shunter.scheduler.snapshot import JobColumns
 from shunter.scheduler.types import UNITS_PER, FloatArray, IntArray, ResourceDemand
 
@@ -20,7 +21,7 @@ def units_and_needs(capacity: Capacity, demand: ResourceDemand, rows: list[int])
     """
     units, needs = capacity.units[rows], demand.shapes[:, rows].T
     if capacity.gpus is not None:
-        shared = (demand.shapes[:, GPU] > 0) & (demand.shapes[:, GPU] < WHOLE_GPU)
+        shared = (demand.shapes[:, GPU] > 0) & (demand.shapes[:, GPU] < WHOLE_GPU) | demand.is_instance
         units = np.concatenate([units, capacity.units[[GPU]]])
         needs = np.concatenate([needs, demand.shapes[:, [GPU]].T])
         needs[rows.index(GPU), shared] = 0
@@ -35,8 +36,14 @@ def shape_facts(demand: ResourceDemand, capacity: Capacity) -> IntArray:
     facts[at.NUM_SHAPE_ROWS :] = 1 if demand.class_ok is None else demand.class_ok.T
     gpus = demand.shapes[:, GPU]
     if capacity.gpus is not None:
-        facts[at.SHARE] = np.where(gpus < WHOLE_GPU, gpus, 0)
-        facts[at.WHOLE] = gpus // WHOLE_GPU
+        shared = (gpus < WHOLE_GPU) | demand.is_instance
+        facts[at.SHARE] = np.where(shared, gpus, 0)
+        facts[at.WHOLE] = np.where(shared, 0, gpus // WHOLE_GPU)
+    if capacity.parts is not None and demand.gpu_memory is not None:
+        facts[at.GPU_MEMORY] = demand.gpu_memory
+    if capacity.parts is not None and demand.instances is not None:
+        kinds = demand.instances.T
+        facts[at.NUM_SHAPE_ROWS :] = np.where(kinds >= 0, at.AS_INSTANCE + kinds, 1) * facts[at.NUM_SHAPE_ROWS :]
     facts[at.PER_GPU] = np.minimum(gpus, WHOLE_GPU)
     facts[at.NUM_OF_GPUS] = -(-gpus // WHOLE_GPU)
     facts[at.SCORED_AT] = -1
@@ -44,10 +51,11 @@ def shape_facts(demand: ResourceDemand, capacity: Capacity) -> IntArray:
 
 
 def node_facts(capacity: Capacity) -> IntArray:
-    """(NUM_NODE_ROWS + 3 G + 1, N) facts about nodes and scratch; there are G + 1 kinds of tasks that use GPUs."""
+    """(NUM_NODE_ROWS + 3 G + PARTS + 1, N) facts about nodes and scratch; G + 1 kinds of tasks use GPUs."""
     num_nodes = capacity.units.shape[1]
     num_gpus = 0 if capacity.gpus is None else int(capacity.gpus.max(initial=0))
-    facts = np.zeros((at.NUM_NODE_ROWS + 3 * num_gpus + 1, num_nodes), dtype=np.int64)
+    num_parts = 0 if capacity.parts is None else 2 * num_gpus
+    facts = np.zeros((at.NUM_NODE_ROWS + 3 * num_gpus + num_parts + 1, num_nodes), dtype=np.int64)
     facts[at.NODE_CLASS] = capacity.classes
     facts[at.OPEN] = 1
     facts[at.MEASURED_AT] = -1  # an empty node may be fragmented, too: some typical tasks cannot use it
@@ -58,6 +66,10 @@ def node_facts(capacity: Capacity) -> IntArray:
         facts[at.NUM_NODE_ROWS : at.NUM_NODE_ROWS + num_gpus] = WHOLE_GPU * (
             np.arange(num_gpus)[:, None] < capacity.gpus
         )
+        if capacity.parts is not None:
+            facts[at.PART] = capacity.parts
+            first = at.NUM_NODE_ROWS + num_parts
+            facts[first : first + num_gpus] = capacity.parts * (np.arange(num_gpus)[:, None] < capacity.gpus)
     return facts
 
 
@@ -150,7 +162,7 @@ def typical_tasks(demand: ResourceDemand, capacity: Capacity, coverage: float = 
 
 
 def max_entries(demand: ResourceDemand, capacity: Capacity, need: IntArray, *, one_by_one: bool) -> int:
-    """Placement entries in use at once, at most: each is a job and a node, or a GPU that is shared, with a task.
+    """Placement entries in use at once, at most: each is a job and a node, a GPU that is shared, or an instance.
 
     Args:
         demand: What jobs ask for.
@@ -161,7 +173,8 @@ def max_entries(demand: ResourceDemand, capacity: Capacity, need: IntArray, *, o
     if one_by_one:
         return int(demand.tasks.sum()) + 1
     if capacity.gpus is not None:
-        places = int(capacity.gpus.sum()) + capacity.units.shape[1]
+        on_gpu = 1 if demand.instances is None else int(open_table().max())
+        places = on_gpu * int(capacity.gpus.sum()) + capacity.units.shape[1]
         return int(np.minimum(demand.tasks, places).sum()) + 1
     num_nodes = capacity.units.shape[1]
     by_jobs = int(np.minimum(demand.tasks, num_nodes).sum())

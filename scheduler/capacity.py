@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shunter.scheduler import layout as at
+from shunter.scheduler.mig import FULL, open_table
 from shunter.scheduler.types import RESOURCES, UNITS_PER, BoolArray, FloatArray, IntArray, ResourceDemand
 
 GPU = RESOURCES.index("gpus")
@@ -43,6 +44,8 @@ class Capacity:
         num_lanes: Queues that wait for themselves only.
         power_cap_w: Watts that jobs may draw beyond the idle ones; −1: any.
         can_close: Nodes or GPUs may go out of service.
+        parts: (N,) what one GPU of a node can be divided into, beside its thousandths: MiB of memory, or where GPUs are
+            cut into MIG instances the bits of its memory slices; None: not counted.
     """
 
     units: IntArray
@@ -55,6 +58,7 @@ class Capacity:
     num_lanes: int = 1
     power_cap_w: int = -1
     can_close: bool = False
+    parts: IntArray | None = None
 
     @property
     def scarce(self) -> int:
@@ -79,11 +83,24 @@ def empty_slots(demand: ResourceDemand, capacity: Capacity, shape: int) -> IntAr
     for r in range(len(RESOURCES)):
         if capacity.tracked[r] and units[r] > 0:
             slots = np.minimum(slots, capacity.units[r] // units[r])
-    if capacity.gpus is not None and 0 < units[GPU] < UNITS_PER[GPU]:
-        slots = np.minimum(slots, capacity.gpus * (UNITS_PER[GPU] // units[GPU]))
+    if capacity.gpus is not None and 0 < units[GPU] <= UNITS_PER[GPU]:
+        slots = np.minimum(slots, capacity.gpus * room_of_empty_gpu(demand, capacity, shape))
     if demand.class_ok is not None:
         slots = np.where(demand.class_ok[shape][capacity.classes], slots, 0)
     return slots
+
+
+def room_of_empty_gpu(demand: ResourceDemand, capacity: Capacity, shape: int) -> IntArray:
+    """(N,) tasks of a shape that asks for one GPU or less, that fit on each GPU of a node when nobody uses it."""
+    room = np.full(capacity.units.shape[1], UNITS_PER[GPU] // demand.shapes[shape, GPU], dtype=np.int64)
+    if capacity.parts is None:
+        return room
+    if demand.gpu_memory is not None and demand.gpu_memory[shape] > 0:
+        room = np.minimum(room, capacity.parts // demand.gpu_memory[shape])
+    if demand.instances is not None:
+        kinds = demand.instances[shape][capacity.classes]
+        room = np.where(kinds >= 0, open_table()[kinds, capacity.parts & FULL], room)
+    return room
 
 
 def never_fits(demand: ResourceDemand, capacity: Capacity) -> BoolArray:

@@ -151,8 +151,10 @@ def _stop(
 
 def _start(state: ClusterState, i: int, row: int) -> Start:
     """The start of job ``i`` of the state tried on, which is ``row`` in the state that the plan is for."""
-    gpus = tuple(state.entries_of(i)) if state.counters[at.GPUS] else ()
-    return Start(row, tuple(state.placement_of(i)), bool(state.backfilled[i]), gpus)
+    entries = state.places_of(i) if state.counters[at.GPUS] else []
+    gpus = tuple(entry[:3] for entry in entries)
+    slices = tuple(first for *_, first in entries) if state.is_instance(i) else ()
+    return Start(row, tuple(state.placement_of(i)), bool(state.backfilled[i]), gpus, slices)
 
 
 def _reasons(

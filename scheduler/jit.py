@@ -24,7 +24,8 @@ def _contents() -> str:
     """SHA-256 over the kernel files and what they take constants from."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in (Path(__file__), here / "layout.py", here / "types.py", *sorted((here / "kernels").glob("*.py"))):
+    sources = (Path(__file__), here / "layout.py", here / "mig.py", here / "types.py")
+    for path in (*sources, *sorted((here / "kernels").glob("*.py"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

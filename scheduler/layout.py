@@ -24,9 +24,10 @@ class State(NamedTuple):
         need: (R, S) units that one task of a shape takes.
         slots: (S, N) tasks of an active shape that fit on each node now.
         shapes: (NUM_SHAPE_ROWS + C, S) facts about shapes; the last rows say which classes of nodes a shape may use.
-        alloc: (4, A) placement entries.
-        node_i: (NUM_NODE_ROWS + 2 GPUS + KINDS, N) scratch of a placement, facts about nodes, where GPUs are told apart
-            what is free of each, now and in ``spare``, and where nodes are scored how many tasks of each kind run.
+        alloc: (5, A) placement entries.
+        node_i: (NUM_NODE_ROWS + 2 GPUS + PARTS + KINDS, N) scratch of a placement, facts about nodes, where GPUs are
+            told apart what is free of each, now and in ``spare``, then in the same order what is free of their memory
+            or slices, and where nodes are scored how many tasks of each kind run.
         spare: (R, N) scratch of EASY: what is free at the shadow time beside the head.
         profile_s: (P,) begins of the profile's steps (conservative).
         profile_free: (R, P) free units of each step, over all nodes.
@@ -134,7 +135,9 @@ MAX_GPU = 31  # milli-GPU of the largest node
 NUM_LEVELS = 32  # different shares that the typical tasks ask for
 SEED = 33
 TIMED = 34  # 1 when attempts may be cut short: speeds, overheads and work done are kept
-NUM_COUNTERS = 35
+PARTS = 35  # rows from a GPU's free thousandths to its free memory or slices; 0 where these are not counted
+BESIDE = 36  # 1 while a job is started that may only take what is in ``spare``, too
+NUM_COUNTERS = 37
 
 # shapes (NUM_SHAPE_ROWS, S) int64
 FREE_SLOTS = 0  # tasks of this shape that fit now, over all nodes
@@ -148,13 +151,16 @@ PER_GPU = 7  # thousandths that a task takes of each of its GPUs: 1000 of whole 
 NUM_OF_GPUS = 8  # GPUs of a task, the shared one included
 SCORED_AT = 9  # TICK at which the points of the shape were worked out
 NO_NEED = 10  # zeros: what a task needs of a resource that is not counted
-NUM_SHAPE_ROWS = 11  # then one row a class: 1 where the shape may use its nodes
+GPU_MEMORY = 11  # MiB of its GPU's memory that a task with a share takes; 0: not counted
+NUM_SHAPE_ROWS = 12  # then one row a class: 0 where the shape may not use its nodes, 1 where it may, …
+AS_INSTANCE = 2  # … and from here on, where it may as a MIG instance: this and the instance's row of ``mig.KINDS``
 
-# alloc (4, A) int64: linked lists of (node, tasks), one list a running job, and the list of free entries
+# alloc (5, A) int64: linked lists of (node, tasks), one list a running job, and the list of free entries
 NODE = 0
 COUNT = 1
 NEXT = 2
 MASK = 3  # bits of the GPUs on that node; 0 where GPUs are not told apart
+FIRST = 4  # first memory slice of a MIG instance; −1 where the entry is none
 
 # node_i (NUM_NODE_ROWS, N) int64: scratch of a placement
 CHOSEN = 0  # nodes chosen, entries 0..k
@@ -172,7 +178,8 @@ NUM_GPUS = 11
 CHANGED_AT = 12  # TICK of the node's last change
 MEASURED_AT = 13  # TICK at which its fragmentation was worked out
 NOTHING = 14  # zeros: what is free of a resource that is not counted
-NUM_NODE_ROWS = 15  # then GPUS rows of free thousandths by GPU, and as many that go with ``spare``
+PART = 15  # memory of each GPU in MiB, or where they are cut into MIG instances the bits of their memory slices
+NUM_NODE_ROWS = 16  # then GPUS rows of free thousandths by GPU, and as many that go with ``spare``; then PARTS rows
 
 # groups (NUM_GROUP_ROWS, ·) int64
 GUARANTEED = 0  # by quota: units of the scarce resource that are the group's own

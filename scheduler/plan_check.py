@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shunter.scheduler.capacity import GPU
+from shunter.scheduler.parts import Entry, give_parts, idle_parts, take_parts
 from shunter.scheduler.plans import Plan, Start
 from shunter.scheduler.snapshot import Snapshot
 from shunter.scheduler.types import UNITS_PER, IntArray
@@ -16,8 +17,8 @@ def check_plan(snapshot: Snapshot, proposed: Plan) -> list[str]:
     """What is wrong with a plan; empty when it may be carried out.
 
     A plan must be made from this snapshot; stop only jobs that run; start only jobs that wait, each once and whole, on
-    nodes that take new work and that they may use; and take no more of any resource on any node, of any GPU, of their
-    group's limit or of the power cap than is free.
+    nodes that take new work and that they may use; take no more of any resource on any node, of any GPU and its memory,
+    of their group's limit or of the power cap than is free; and put MIG instances where they may lie, on free slices.
     """
     problems = []
     if proposed.based_on != snapshot.version:
@@ -50,33 +51,49 @@ class _Ledger:
         self.tracked = [r for r, yes in enumerate(capacity.tracked) if yes]
         self.free = snapshot.free_units()
         self.gpus: IntArray | None = None
+        self.parts: IntArray | None = None
         if capacity.gpus is not None:
             index = np.arange(max(int(capacity.gpus.max(initial=0)), 1))[:, None]
             works = (index < capacity.gpus) & (snapshot.lost_gpus >> index & 1 == 0)
             self.gpus = np.where(works, WHOLE_GPU, 0)
             self.free[GPU] -= WHOLE_GPU * (capacity.gpus - works.sum(axis=0))
+            self.parts = None if capacity.parts is None else idle_parts(capacity, works)
         demand = snapshot.demand
         self.size = demand.tasks * demand.shapes[demand.shape_idx, capacity.scarce] if len(demand) else demand.tasks
         self.used = np.zeros(0 if capacity.quotas is None else len(capacity.quotas.names), dtype=np.int64)
         self.power_w = 0.0
         for i in range(snapshot.num_running):
             self._count(i, 1)
-            for entry in np.flatnonzero(snapshot.alloc_job == i).tolist():
-                node, mask = int(snapshot.alloc_node[entry]), int(snapshot.alloc_gpus[entry])
-                self._change_gpus(i, node, int(snapshot.alloc_tasks[entry]), mask, -1)
+            for entry in self._entries_of(i):
+                self._change_gpus(i, entry, -1)
+                self._take_parts(i, entry)
 
     def shape(self, index: int) -> IntArray:
         """(R,) units of one task."""
         found: IntArray = self.snapshot.demand.shapes[self.snapshot.demand.shape_idx[index]]
         return found
 
+    def _entries_of(self, index: int) -> list[Entry]:
+        """What a running job holds."""
+        snapshot = self.snapshot
+        columns = (snapshot.alloc_node, snapshot.alloc_tasks, snapshot.alloc_gpus, snapshot.alloc_slice)
+        mine = np.flatnonzero(snapshot.alloc_job == index)
+        return list(zip(*(column[mine].tolist() for column in columns), strict=True))
+
+    def _take_parts(self, index: int, entry: Entry) -> bool:
+        snapshot = self.snapshot
+        shape = int(snapshot.demand.shape_idx[index])
+        return self.parts is None or take_parts(self.parts, snapshot.demand, snapshot.capacity, shape, entry)
+
     def give_back(self, index: int) -> None:
         """A running job is stopped."""
         snapshot = self.snapshot
-        for entry in np.flatnonzero(snapshot.alloc_job == index).tolist():
-            node, tasks = int(snapshot.alloc_node[entry]), int(snapshot.alloc_tasks[entry])
-            self.free[:, node] += tasks * self.shape(index)
-            self._change_gpus(index, node, tasks, int(snapshot.alloc_gpus[entry]), 1)
+        for entry in self._entries_of(index):
+            self.free[:, entry[0]] += entry[1] * self.shape(index)
+            self._change_gpus(index, entry, 1)
+            if self.parts is not None:
+                shape = int(snapshot.demand.shape_idx[index])
+                give_parts(self.parts, snapshot.demand, snapshot.capacity, shape, entry)
         self._count(index, -1)
 
     def take(self, index: int, start: Start) -> list[str]:
@@ -113,20 +130,22 @@ class _Ledger:
         tasks_on: dict[int, int] = {}
         problems = []
         share = int(self.shape(index)[GPU])
-        for node, tasks, mask in start.gpus:
+        for entry in start.entries if start.gpus else ():
+            node, tasks, mask, _ = entry
             tasks_on[node] = tasks_on.get(node, 0) + tasks
             wanted = tasks * share // WHOLE_GPU if share >= WHOLE_GPU else min(share, 1)
             if mask >> len(self.gpus) or mask.bit_count() != wanted:
                 problems.append(f"names other GPUs of node {node} than it needs")
                 continue
-            self._change_gpus(index, node, tasks, mask, -1)
-            if (self.gpus[:, node] < 0).any():
+            self._change_gpus(index, entry, -1)
+            if (self.gpus[:, node] < 0).any() or not self._take_parts(index, entry):
                 problems.append(f"does not fit on its GPUs of node {node}")
         if tasks_on != dict(start.placement):
             problems.append("has its GPUs on other nodes than its tasks")
         return problems
 
-    def _change_gpus(self, index: int, node: int, tasks: int, mask: int, sign: int) -> None:
+    def _change_gpus(self, index: int, entry: Entry, sign: int) -> None:
+        node, tasks, mask, _ = entry
         if self.gpus is None or mask == 0:
             return
         share = int(self.shape(index)[GPU])

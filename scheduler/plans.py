@@ -27,12 +27,22 @@ class Start:
         placement: (node, tasks) pairs; the tasks sum to the gang's size.
         backfilled: Whether a job ahead of it in the queue still waits.
         gpus: (node, tasks, bits of the GPUs there) where GPUs are told apart; else empty.
+        slices: For each entry of ``gpus`` the first memory slice of the MIG instance that it is; empty for other jobs.
     """
 
     row: int
     placement: tuple[tuple[int, int], ...]
     backfilled: bool = False
     gpus: tuple[tuple[int, int, int], ...] = ()
+    slices: tuple[int, ...] = ()
+
+    @property
+    def entries(self) -> tuple[tuple[int, int, int, int], ...]:
+        """(node, tasks, bits of the GPUs or 0, first slice or −1)."""
+        if not self.gpus:
+            return tuple((node, tasks, 0, -1) for node, tasks in self.placement)
+        firsts = self.slices or (-1,) * len(self.gpus)
+        return tuple((*entry, first) for entry, first in zip(self.gpus, firsts, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,7 @@ class Snapshot:
         reserved_s: (Q,) promised starts; NaN where there is none.
         released: Whether capacity was freed since the last pass.
         alloc_gpus: (A,) bits of the GPUs that an entry holds on its node; 0 where GPUs are not told apart.
+        alloc_slice: (A,) first memory slice of a MIG instance; −1 where the entry is none.
         closed: (N,) nodes that take no new work.
         lost_gpus: (N,) bits of the GPUs that are out of service.
         entered_s: (Q,) when the waiting jobs entered the queue, for the last time.
@@ -153,6 +154,7 @@ class Snapshot:
     reserved_s: FloatArray
     released: bool
     alloc_gpus: IntArray
+    alloc_slice: IntArray
     closed: BoolArray
     lost_gpus: IntArray
     entered_s: FloatArray

@@ -28,6 +28,7 @@ from shunter.scheduler.arrays import (
 )
 from shunter.scheduler.capacity import GPU, Capacity, empty_slots
 from shunter.scheduler.errors import PlanRejectedError
+from shunter.scheduler.parts import take_parts
 from shunter.scheduler.plans import Plan, Start
 from shunter.scheduler.snapshot import JobColumns, Snapshot
 from shunter.scheduler.types import RESOURCES, UNITS_PER, BoolArray, FloatArray, IntArray, ResourceDemand
@@ -119,7 +120,7 @@ class ClusterState:
         self.node_i = node_facts(capacity)
         largest = demand if most_tasks is None else replace(demand, tasks=np.maximum(demand.tasks, most_tasks))
         one_by_one = scores or (strategy == at.WORST_FIT and capacity.gpus is not None)
-        self.alloc = np.full((4, max_entries(largest, capacity, self.need, one_by_one=one_by_one)), -1, dtype=np.int64)
+        self.alloc = np.full((5, max_entries(largest, capacity, self.need, one_by_one=one_by_one)), -1, dtype=np.int64)
         self.alloc[at.NEXT, :-1] = np.arange(1, self.alloc.shape[1])
         self.spare = np.zeros_like(self.node_free)
         self.groups = group_facts(capacity)
@@ -174,6 +175,7 @@ class ClusterState:
         counters[at.GPUS] = 0 if capacity.gpus is None else int(capacity.gpus.max(initial=0))
         restricted = self.demand.class_ok is not None or capacity.gpus is not None or capacity.can_close
         counters[at.RESTRICTED] = int(restricted)
+        counters[at.PARTS] = 0 if capacity.parts is None else 2 * counters[at.GPUS]
         counters[at.WHOLE_ROW] = self.rows.index(GPU) if GPU in self.rows else -1
         counters[at.NUM_CLASSES] = self.rates.shape[1] - at.NUM_TIERS
         counters[at.RATED] = int(capacity.speeds is not None)
@@ -271,8 +273,8 @@ class ClusterState:
         rows = np.concatenate([running, queue])
         place_of = np.full(len(self.demand), -1, dtype=np.int64)
         place_of[rows] = np.arange(len(rows))
-        entries = [(i, *entry) for i, row in enumerate(running) for entry in self.entries_of(int(row))]
-        alloc = np.asarray(entries, dtype=np.int64).reshape(-1, 4).T
+        entries = [(i, *entry) for i, row in enumerate(running) for entry in self.places_of(int(row))]
+        alloc = np.asarray(entries, dtype=np.int64).reshape(-1, 5).T
         return Snapshot(
             version=self.version,
             now_s=now_s,
@@ -287,6 +289,7 @@ class ClusterState:
             alloc_node=alloc[1],
             alloc_tasks=alloc[2],
             alloc_gpus=alloc[3],
+            alloc_slice=alloc[4],
             reserved_s=self.jobs_f[at.RESERVED_S, queue].copy(),
             released=bool(self.counters[at.RELEASED]),
             closed=self.node_i[at.OPEN] == 0,
@@ -310,13 +313,22 @@ class ClusterState:
 
     def entries_of(self, row: int) -> list[tuple[int, int, int]]:
         """(node, tasks, bits of the GPUs) that a running job holds, by node; no bits where GPUs are not told apart."""
+        return [entry[:3] for entry in self.places_of(row)]
+
+    def places_of(self, row: int) -> list[tuple[int, int, int, int]]:
+        """As ``entries_of``, with the first memory slice of each MIG instance; −1 where an entry is none."""
         entries = []
         entry = int(self.jobs_i[at.ALLOC, row])
         while entry >= 0:
-            node, tasks, following, mask = self.alloc[:, entry].tolist()
-            entries.append((node, tasks, max(mask, 0)))
+            node, tasks, following, mask, first = self.alloc[:, entry].tolist()
+            entries.append((node, tasks, max(mask, 0), first))
             entry = following
         return sorted(entries)
+
+    def is_instance(self, row: int) -> bool:
+        """Whether the tasks of a job take MIG instances."""
+        instances = self.demand.instances
+        return instances is not None and bool((instances[self.demand.shape_idx[row]] >= 0).any())
 
     def commit(self, plan: Plan, now_s: float) -> None:
         """Carry out a plan, whole or not at all; row numbers are those of this state.
@@ -332,8 +344,8 @@ class ClusterState:
             self.expect_end(extension.row, extension.end_s)
         for start in plan.starts:
             self._leave_queue(start.row)
-            for node, tasks, mask in start.gpus or ((node, tasks, 0) for node, tasks in start.placement):
-                self._kernels.add_entry(self.packed, start.row, node, tasks, mask)
+            for node, tasks, mask, first in start.entries:
+                self._kernels.add_entry(self.packed, start.row, node, tasks, mask, first)
                 self._kernels.refresh_node(self.packed, node)
             self._kernels.set_running(self.packed, start.row, now_s, int(start.backfilled))
             if self.counters[at.SCORED]:
@@ -357,6 +369,8 @@ class ClusterState:
         free = self.node_free.copy()
         gpus = int(self.counters[at.GPUS])
         free_gpus = self.node_i[at.NUM_NODE_ROWS : at.NUM_NODE_ROWS + gpus].copy()
+        first_part = at.NUM_NODE_ROWS + int(self.counters[at.PARTS])
+        parts = None if self.capacity.parts is None else self.node_i[first_part : first_part + gpus].copy()
         waiting = set(self.queue.tolist())
         for start in starts:
             if start.row not in waiting:
@@ -377,14 +391,16 @@ class ClusterState:
                 raise misfit
             share, whole = (int(self.shapes[fact, shape]) for fact in (at.SHARE, at.WHOLE))
             named: dict[int, int] = {}
-            for node, tasks, mask in start.gpus:
+            for node, tasks, mask, first in start.entries if start.gpus else ():
                 named[node] = named.get(node, 0) + tasks
                 if mask >> gpus or mask.bit_count() != (1 if share else tasks * whole):
                     raise misfit
                 for g in range(gpus):
                     if mask >> g & 1:
                         free_gpus[g, node] -= tasks * share if share else WHOLE_GPU
-                if (free_gpus[:, node] < 0).any():
+                held = (node, tasks, mask, first)
+                apart = parts is None or take_parts(parts, self.demand, self.capacity, shape, held)
+                if (free_gpus[:, node] < 0).any() or not apart:
                     raise misfit
             if gpus and named != dict(start.placement):
                 raise misfit
@@ -437,7 +453,8 @@ class ClusterState:
             kernels.activate_shape(packed, shape)
             for entry in np.flatnonzero(snapshot.alloc_job == i):
                 node = int(snapshot.alloc_node[entry])
-                kernels.add_entry(packed, i, node, snapshot.alloc_tasks[entry], snapshot.alloc_gpus[entry])
+                held = (snapshot.alloc_tasks[entry], snapshot.alloc_gpus[entry], snapshot.alloc_slice[entry])
+                kernels.add_entry(packed, i, node, *held)
                 kernels.refresh_node(packed, node)
             kernels.set_running(packed, i, snapshot.started_s[i], 0)
             state.expect_end(i, snapshot.expected_end_s[i])

@@ -44,6 +44,9 @@ class ResourceDemand:
         shapes: (S, R) units per task.
         class_ok: (S, C) classes of nodes that a shape may run on; None when every shape may run on every node.
         jobs_of_shape: (S,) jobs of the workload that have the shape, listed here or not; None: those listed.
+        gpu_memory: (S,) MiB that a task takes of the memory of its GPU, or of each of its GPUs; None: none is counted.
+        instances: (S, C) row of ``mig.KINDS`` of the MIG instance that a task takes on nodes of a class; −1 where it
+            takes none. None: no shape takes any. The GPU units of such a shape are its part of a GPU.
     """
 
     tasks: IntArray
@@ -51,6 +54,14 @@ class ResourceDemand:
     shapes: IntArray
     class_ok: BoolArray | None = None
     jobs_of_shape: IntArray | None = None
+    gpu_memory: IntArray | None = None
+    instances: IntArray | None = None
+
+    @property
+    def is_instance(self) -> BoolArray:
+        """(S,) shapes of which a task takes a MIG instance."""
+        kinds = np.full((len(self.shapes), 1), -1) if self.instances is None else self.instances
+        return np.asarray((kinds >= 0).any(axis=1), dtype=np.bool_)
 
     @classmethod
     def from_amounts(
@@ -62,6 +73,9 @@ class ResourceDemand:
         gpus: FloatArray,
         allowed_idx: IntArray | None = None,
         allowed: BoolArray | None = None,
+        instances: IntArray | None = None,
+        gpu_memory: IntArray | None = None,
+        class_memory: IntArray | None = None,
     ) -> ResourceDemand:
         """Demands from per-task amounts in CPUs, GiB and GPUs, each of shape (J,).
 
@@ -72,17 +86,32 @@ class ResourceDemand:
             gpus: (J,) GPUs of a task.
             allowed_idx: (J,) row of ``allowed``.
             allowed: (A, C) classes of nodes that jobs may run on; without it they may run on any.
+            instances: (A, C) kinds of MIG instances that their tasks take there, −1 for none.
+            gpu_memory: (J,) MiB of the memory of one GPU that a task needs, 0 for none; with ``class_memory``.
+            class_memory: (C,) MiB of a GPU.
         """
         per_task = np.stack([to_units(a, r, up=True) for r, a in enumerate((cpus, memory_gib, gpus))], axis=1)
         if len(per_task) == 0:
             return cls(tasks, np.zeros(0, np.int64), np.zeros((0, len(RESOURCES)), np.int64))
-        if allowed_idx is None or allowed is None:
-            shapes, inverse = np.unique(per_task, axis=0, return_inverse=True)
-            return cls(tasks=tasks, shape_idx=inverse.reshape(-1).astype(np.int64), shapes=shapes)
-        told_apart = np.column_stack([per_task, allowed_idx])
-        rows, inverse = np.unique(told_apart, axis=0, return_inverse=True)
+        num_kinds = per_task.shape[1]
+        columns = [per_task]
+        if allowed_idx is not None:
+            columns.append(allowed_idx[:, None])
+        if gpu_memory is not None:
+            columns.append(gpu_memory[:, None])
+        rows, inverse = np.unique(np.concatenate(columns, axis=1), axis=0, return_inverse=True)
+        class_ok = None if allowed is None else allowed[rows[:, num_kinds]]
+        memory = None if gpu_memory is None else rows[:, -1].copy()
+        if memory is not None and class_memory is not None:
+            enough = memory[:, None] <= class_memory
+            class_ok = enough if class_ok is None else class_ok & enough
         return cls(
-            tasks, inverse.reshape(-1).astype(np.int64), np.ascontiguousarray(rows[:, :-1]), allowed[rows[:, -1]]
+            tasks=tasks,
+            shape_idx=inverse.reshape(-1).astype(np.int64),
+            shapes=np.ascontiguousarray(rows[:, :num_kinds]),
+            class_ok=class_ok,
+            gpu_memory=memory,
+            instances=None if instances is None else instances[rows[:, num_kinds]],
         )
 
     def __len__(self) -> int:

@@ -1,18 +1,20 @@
 """A cluster specification as arrays: nodes in whole units, their classes, and who may run where and how fast.
 
-A class is a set of nodes that no job can tell apart but by what is free: nodes with one GPU type and one owner. The
-groups of jobs that own nodes have a queue of their own (a lane) and run there only; all others share the rest.
+A class is a set of nodes that no job can tell apart but by what is free: nodes with one GPU type, one owner, and GPUs
+that are cut into MIG instances in one way or not at all. The groups of jobs that own nodes have a queue of their own
+(a lane) and run there only; all others share the rest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shunter.scheduler.capacity import Capacity, Quotas
 from shunter.scheduler.errors import UsageError
+from shunter.scheduler.mig import GEOMETRIES
 from shunter.scheduler.types import (
     RESOURCES,
     UNITS_PER,
@@ -22,12 +24,16 @@ from shunter.scheduler.types import (
     ResourceDemand,
     to_units,
 )
+from shunter.sim.gpu_parts import memory_of_gpus, parts_of_gpus, task_gpus
 
 if TYPE_CHECKING:
     from shunter.traces.tables import ClusterSpec, Trace
 
 MOST_GPUS_APART = 62
 """GPUs of a node that can be told apart: their bits have to fit into one whole number."""
+
+NodeClass = tuple[str | None, str | None, str | None]
+"""GPU type, owner, and geometry of MIG instances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,12 @@ class Places:
         num_lanes: Queues.
         gpu_draw_w: (C,) watts that one busy GPU draws beyond an idle one.
         cpu_draw_w: (C,) watts that one busy CPU draws.
+        geometries: How the GPUs of each class are cut into MIG instances; None where they are not.
+        instances: (A, C) row of ``mig.KINDS`` of the instance that a task takes there, −1 for none; None when no job
+            asks for one.
+        task_gpus: (J,) GPUs of a task; of one that takes an instance, the instance's part of its GPU.
+        class_memory: (C,) MiB of one GPU.
+        gpu_memory: (J,) MiB that a task needs of the memory of one GPU; None when no job says, or no GPU's is known.
     """
 
     class_of_node: IntArray
@@ -55,6 +67,29 @@ class Places:
     num_lanes: int
     gpu_draw_w: FloatArray
     cpu_draw_w: FloatArray
+    geometries: tuple[str | None, ...]
+    instances: IntArray | None
+    task_gpus: FloatArray
+    class_memory: IntArray
+    gpu_memory: IntArray | None
+
+    def of_tasks(self) -> dict[str, Any]:
+        """What ``ResourceDemand.from_amounts`` asks for beyond CPUs and memory."""
+        return {
+            "gpus": self.task_gpus,
+            "allowed_idx": self.allowed_idx,
+            "allowed": self.allowed,
+            "instances": self.instances,
+            "gpu_memory": self.gpu_memory,
+            "class_memory": self.class_memory,
+        }
+
+    @property
+    def parts(self) -> IntArray:
+        """(C,) what one GPU of a node of each class can be divided into; see ``Capacity.parts``."""
+        full = [0 if name is None else GEOMETRIES[name].full for name in self.geometries]
+        is_cut = np.asarray([name is not None for name in self.geometries])
+        return np.where(is_cut, np.asarray(full, dtype=np.int64), self.class_memory)
 
     def peak_draw_w(self, demand: ResourceDemand) -> FloatArray:
         """(J,) watts that each job draws beyond the idle ones, at most, over the classes that it may run on."""
@@ -70,12 +105,12 @@ def allowed_places(trace: Trace, cluster: ClusterSpec) -> Places:
     """Classes of the cluster's nodes, and which of them each job may use.
 
     Raises:
-        UsageError: A job asks for a GPU type that no node has.
+        UsageError: A job asks for a GPU type or a MIG profile that no node has.
     """
-    kinds = [(group.gpu_type, group.owner) for group in cluster.groups]
+    kinds = [(group.gpu_type, group.owner, cluster.geometry_of(group)) for group in cluster.groups]
     classes = list(dict.fromkeys(kinds))
     of_node = np.repeat([classes.index(kind) for kind in kinds], [group.count for group in cluster.groups])
-    types, owners = tuple(kind for kind, _ in classes), tuple(owner for _, owner in classes)
+    types, owners, geometries = zip(*classes, strict=True)
     num_jobs = len(trace.jobs)
     lanes = {owner: i + 1 for i, owner in enumerate(sorted({o for o in owners if o is not None}))}
     group_idx, groups = trace.jobs.codes("group")
@@ -85,7 +120,9 @@ def allowed_places(trace: Trace, cluster: ClusterSpec) -> Places:
     wanted_idx, wanted = trace.jobs.codes("gpu_type")
     typed = any(kind is not None for kind in types) and bool((wanted_idx >= 0).any())
     allowed_idx, allowed = None, None
-    if typed or lanes:
+    instances: IntArray | None = None
+    part_idx, parts, kind_of_part = parts_of_gpus(trace, cluster, geometries)
+    if typed or lanes or part_idx is not None:
         of_wish = np.ones((len(wanted) + 1, len(classes)), dtype=np.bool_)  # the last row: no wish
         for i, wish in enumerate(wanted if typed else []):
             of_wish[i] = [kind in wish.split("|") for kind in types]
@@ -95,6 +132,12 @@ def allowed_places(trace: Trace, cluster: ClusterSpec) -> Places:
         allowed = (of_wish[:, None] & of_lane[None]).reshape(-1, len(classes))
         wish_idx = np.where(wanted_idx >= 0, wanted_idx, len(wanted))
         allowed_idx = wish_idx * (len(lanes) + 1) + lane_idx
+        if part_idx is not None:
+            allowed_idx = allowed_idx * len(parts) + part_idx
+            if (kind_of_part >= 0).any():
+                instances = np.tile(kind_of_part, (len(allowed), 1))
+            allowed = (allowed[:, None] & parts[None]).reshape(-1, len(classes))
+    class_memory, gpu_memory = memory_of_gpus(trace, cluster, types)
     gpu_draw_w, cpu_draw_w = _draws_w(cluster, kinds, classes)
     return Places(
         class_of_node=of_node.astype(np.int64),
@@ -106,6 +149,11 @@ def allowed_places(trace: Trace, cluster: ClusterSpec) -> Places:
         num_lanes=len(lanes) + 1,
         gpu_draw_w=gpu_draw_w,
         cpu_draw_w=cpu_draw_w,
+        geometries=geometries,
+        instances=instances,
+        task_gpus=task_gpus(trace, cluster),
+        class_memory=class_memory,
+        gpu_memory=gpu_memory,
     )
 
 
@@ -121,9 +169,7 @@ def _refuse_type(trace: Trace, cluster: ClusterSpec, wish: str, types: tuple[str
     )
 
 
-def _draws_w(
-    cluster: ClusterSpec, kinds: list[tuple[str | None, str | None]], classes: list[tuple[str | None, str | None]]
-) -> tuple[FloatArray, FloatArray]:
+def _draws_w(cluster: ClusterSpec, kinds: list[NodeClass], classes: list[NodeClass]) -> tuple[FloatArray, FloatArray]:
     """(C,) watts of one GPU and of one CPU beyond the idle ones; of groups of one class, the larger."""
     gpu_w, cpu_w = np.zeros(len(classes)), np.zeros(len(classes))
     for group, kind in zip(cluster.groups, kinds, strict=True):
@@ -152,13 +198,15 @@ def capacity_of(
     shares_gpus: bool = False,
     places: Places | None = None,
     can_close: bool = False,
+    counts_parts: bool = False,
 ) -> Capacity:
     """A cluster's nodes in whole units.
 
     CPUs or memory that a group does not state are no constraint there: logs often do not know them. GPUs that a group
     does not state are not there. They are counted at all when some group states them, or when jobs ask for them
     (``gpus_asked``) on nodes that are described by their CPUs. They are told apart when jobs share them
-    (``shares_gpus``), unless a node stands for a pool of so many that it is no node.
+    (``shares_gpus``), unless a node stands for a pool of so many that it is no node. Then their memory and MIG
+    instances are counted when jobs say something about them (``counts_parts``).
     """
     unlimited = np.int64(1) << 42  # more than any node has, and summable over a million nodes
     counts = [group.count for group in cluster.groups]
@@ -195,6 +243,7 @@ def capacity_of(
         num_lanes=1 if places is None else places.num_lanes,
         power_cap_w=cap_w,
         can_close=can_close,
+        parts=places.parts[places.class_of_node] if apart and counts_parts and places is not None else None,
     )
 
 

@@ -189,15 +189,15 @@ def outage_events(outages: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(parts).sort("time_s", "code", maintain_order=True)
 
 
-def with_fragmentation(steps: pl.DataFrame, times_s: FloatArray, fragmented_gpus: FloatArray) -> pl.DataFrame:
-    """A timeline with a column ``fragmented_gpus``: the value that holds from each of its times on.
+def with_fragmentation(steps: pl.DataFrame, times_s: FloatArray, free: FloatArray) -> pl.DataFrame:
+    """A timeline with columns ``free_gpus`` and ``fragmented_gpus``: the values that hold from each of its times on.
 
     Args:
         steps: Rows of a timeline.
         times_s: (T,) rising instants, the first not after the first row of ``steps``.
-        fragmented_gpus: (T,) values from then on.
+        free: (2, T) free and fragmented GPUs from then on.
     """
     import polars as pl
 
-    series = pl.DataFrame({"time_s": times_s, "fragmented_gpus": fragmented_gpus}).set_sorted("time_s")
+    series = pl.DataFrame({"time_s": times_s, "free_gpus": free[0], "fragmented_gpus": free[1]}).set_sorted("time_s")
     return steps.set_sorted("time_s").join_asof(series, on="time_s", strategy="backward")

@@ -9,23 +9,22 @@ import numpy as np
 from shunter.scheduler.capacity import Capacity
 from shunter.scheduler.errors import UsageError
 from shunter.scheduler.rounds import Elastic
-from shunter.scheduler.types import UNITS_PER, BoolArray, IntArray, ResourceDemand
+from shunter.scheduler.types import UNITS_PER, BoolArray, ResourceDemand
 
 if TYPE_CHECKING:
+    from shunter.sim.cluster_arrays import Places
     from shunter.traces.tables import JobTable
 
 GPU = UNITS_PER[2]
 
 
-def elastic_demand(
-    jobs: JobTable, allowed_idx: IntArray | None = None, allowed: BoolArray | None = None
-) -> ResourceDemand:
+def elastic_demand(jobs: JobTable, places: Places) -> ResourceDemand:
     """What jobs ask for when an elastic one has a task for each GPU, with its part of the task's CPUs and memory.
 
     Raises:
         UsageError: An elastic job has no GPU, or a fraction of one, in a task.
     """
-    gpus = jobs.floats("gpus")
+    gpus = places.task_gpus
     is_elastic = elastic_rows(jobs)
     odd = np.flatnonzero(is_elastic & ((gpus < 1) | (gpus != np.round(gpus))))
     if len(odd):
@@ -39,9 +38,7 @@ def elastic_demand(
         tasks=jobs.ints("tasks") * parts.astype(np.int64),
         cpus=jobs.floats("cpus") / parts,
         memory_gib=jobs.floats("memory_gib") / parts,
-        gpus=gpus / parts,
-        allowed_idx=allowed_idx,
-        allowed=allowed,
+        **(places.of_tasks() | {"gpus": gpus / parts}),
     )
 
 

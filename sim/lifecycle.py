@@ -16,6 +16,7 @@ import numpy as np
 
 from shunter.scheduler import layout as at
 from shunter.scheduler.failover import work_kept
+from shunter.scheduler.mig import KINDS
 from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import UNITS_PER, BoolArray, FloatArray, IntArray
 from shunter.sim.faults import Faults
@@ -109,7 +110,7 @@ class Lifecycle:
             "job", "attempt", "start_s", "end_s", "ended", "work_s", "lost_s", "overhead_s", "tasks"
         )
     )
-    held: Log = field(default_factory=lambda: Log.of("job", "attempt", "node", "gpu", "tasks", "start_s"))
+    held: Log = field(default_factory=lambda: Log.of("job", "attempt", "node", "gpu", "tasks", "slice", "start_s"))
 
     @classmethod
     def of(cls, workload: Workload, faults: Faults | None = None) -> Lifecycle:
@@ -206,13 +207,13 @@ class Lifecycle:
 
     def _note_nodes(self, state: ClusterState, row: int, now_s: float) -> None:
         attempt = int(self.count[row])
-        for node, tasks, mask in state.entries_of(row):
+        for node, tasks, mask, first in state.places_of(row):
             if mask == 0:
-                self.held.add(row, attempt, node, -1, tasks, now_s)
+                self.held.add(row, attempt, node, -1, tasks, first, now_s)
                 continue
             gpus = [g for g in range(mask.bit_length()) if mask >> g & 1]
             for gpu in gpus:
-                self.held.add(row, attempt, node, gpu, tasks / len(gpus), now_s)
+                self.held.add(row, attempt, node, gpu, tasks / len(gpus), first, now_s)
 
     def logs(self) -> tuple[tuple[str, Log, Callable[..., pl.DataFrame]], ...]:
         """Each table's name, its rows as they happened, and what makes a table of the first of them."""
@@ -261,15 +262,30 @@ class Lifecycle:
                 "gpus": tasks * shapes[:, 2],
                 "cpus": tasks * shapes[:, 0],
                 "memory_gib": tasks * shapes[:, 1],
+                **self._slices_held(job, held["node"].astype(np.int64), held["slice"].astype(np.int64)),
                 "start_s": held["start_s"],
             }
         )
 
     def _asked_gpus(self, job: IntArray) -> FloatArray:
         """GPUs that these jobs asked for, all their tasks together."""
-        jobs = self.workload.trace.jobs
-        asked: FloatArray = jobs.ints("tasks")[job] * jobs.floats("gpus")[job]
+        asked: FloatArray = self.workload.trace.jobs.ints("tasks")[job] * self.workload.task_gpus[job]
         return asked
+
+    def _slices_held(self, job: IntArray, node: IntArray, first: IntArray) -> dict[str, pl.Series]:
+        """First memory slice of each MIG instance and how many it has, null for what is none; only if there are any."""
+        import polars as pl
+
+        demand, classes = self.workload.demand, self.workload.capacity.classes
+        if not demand.is_instance.any() or demand.instances is None:
+            return {}
+        kind = demand.instances[demand.shape_idx[job], classes[node]]
+        size = np.asarray([k.size for k in KINDS])[kind]
+        is_one = pl.Series(first >= 0)
+        return {
+            name: pl.select(pl.when(is_one).then(pl.Series(values))).to_series()
+            for name, values in (("slice", first), ("slices", size))
+        }
 
     def _per_task(self, job: IntArray) -> FloatArray:
         """(·, R) CPUs, GiB and GPUs of one task of these jobs."""

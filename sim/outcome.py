@@ -11,6 +11,7 @@ import numpy as np
 from shunter.scheduler import layout as at
 from shunter.scheduler.energy import (
     J_PER_KWH,
+    Downtimes,
     Intensity,
     Placements,
     added_g,
@@ -136,12 +137,12 @@ def _tables(
         happened = None if outages is None else outage_events(outages)
         windows = windows_of_attempts(jobs, sink.finish(), happened)
         if options.placements and lifecycle.held.shed:
-            fragmentation = Fragmentation.of(simulation.workload)
+            fragmentation = Fragmentation.of(simulation.workload, _downtimes(simulation, last_s))
     steps, log = Timeline(jobs, simulation.workload.elastic is not None), Events(jobs)
     for window in windows:
         rows = steps.after(window)
         if fragmentation is not None and window.taken is not None and window.given_back is not None:
-            rows = with_fragmentation(rows, *fragmentation.after(window.taken, window.given_back))
+            rows = with_fragmentation(rows, *fragmentation.after(window.taken, window.given_back, window.last_s))
         if bill is not None and window.given_back is not None:
             bill.add(window.given_back)
         sink.add("timeline", rows)
@@ -191,8 +192,7 @@ class Bill:
         spec = simulation.workload.cluster
         self._spec = spec
         self._span = float(simulation.workload.columns.submit_s[0]), last_s
-        spans = Spans.joined([]) if simulation.outages is None else _spans(simulation, last_s)
-        self._down = downtimes(spans)
+        self._down = _downtimes(simulation, last_s)
         has_placements = simulation.options.placements and simulation.lifecycle is not None
         self._power = node_power(spec) if has_placements else None
         self._intensities = intensities(spec, carbon)
@@ -230,11 +230,16 @@ def _spans(simulation: Simulation, end_s: float) -> Spans:
     return spans.take(spans.from_s < end_s)
 
 
+def _downtimes(simulation: Simulation, last_s: float) -> Downtimes:
+    """What was out of service, as far as the replay went."""
+    return downtimes(Spans.joined([]) if simulation.outages is None else _spans(simulation, last_s))
+
+
 def _amounts(workload: Workload) -> dict[str, FloatArray]:
     """CPUs and GPUs of each whole gang, shape (J,)."""
     jobs = workload.trace.jobs
     tasks = jobs.ints("tasks")
-    return {"cpus": tasks * jobs.floats("cpus"), "gpus": tasks * jobs.floats("gpus")}
+    return {"cpus": tasks * jobs.floats("cpus"), "gpus": tasks * workload.task_gpus}
 
 
 def _outcome(

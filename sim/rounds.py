@@ -319,6 +319,7 @@ def refuse_with_rounds(workload: Workload, options: Options, state: ClusterState
         "waiting for locality": options.settings.locality_s > 0,
         "quotas": capacity.quotas is not None,
         "a power cap": capacity.power_cap_w >= 0,
+        "MIG instances": bool(workload.demand.is_instance.any()),
     }
     found = [what for what, applies in clashes.items() if applies]
     if found:

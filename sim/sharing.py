@@ -1,7 +1,8 @@
 """Interference: jobs that share a GPU slow each other down, and speed up again when a neighbour leaves.
 
 Keeps who is on which shared GPU, and works out speeds anew only for the jobs on GPUs where that has changed. A gang
-runs at the speed of its slowest task. Tasks that take whole GPUs have no neighbours.
+runs at the speed of its slowest task. Tasks that take whole GPUs or MIG instances, which are isolated, have no
+neighbours.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Sharing:
         """
         from shunter.traces.interference import interference_table
 
-        gpus = workload.demand.shapes[:, 2]
+        gpus = workload.demand.shapes[~workload.demand.is_instance, 2]
         if workload.capacity.gpus is None and workload.capacity.tracked[2] and ((gpus > 0) & (gpus < 1000)).any():
             raise UsageError(
                 f"--interference needs to know which jobs share a GPU: cluster {workload.cluster.name!r} has to be "
@@ -67,7 +68,7 @@ class Sharing:
     def enter(self, state: ClusterState, row: int) -> None:
         """A job has been started; call it while its rate is the one without neighbours."""
         self.alone[row] = state.jobs_f[at.RATE, row]
-        if state.shapes[at.SHARE, state.jobs_i[at.SHAPE, row]] == 0:
+        if state.shapes[at.SHARE, state.jobs_i[at.SHAPE, row]] == 0 or state.is_instance(row):
             return
         spots = [(node, mask.bit_length() - 1, tasks) for node, tasks, mask in state.entries_of(row) if mask]
         self.spots_of[row] = [(node, gpu) for node, gpu, _ in spots]

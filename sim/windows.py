@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shunter.scheduler.errors import UsageError
-from shunter.sim.stored import batches, slices
+from shunter.sim.stored import batches, scan, slices
 
 if TYPE_CHECKING:
     import polars as pl
 
-BEGUN = ("job", "attempt", "node", "gpu", "gpus", "cpus", "start_s")
+BEGUN = ("job", "attempt", "node", "gpu", "gpus", "cpus", "slice", "slices", "start_s")
+"""What is read of placements; the slices only where there are any."""
+
 ENDED = ("job", "attempt", "start_s", "end_s", "ended")
 
 
@@ -42,6 +44,12 @@ class Window:
     taken: pl.DataFrame | None = None
     given_back: pl.DataFrame | None = None
     outages: pl.DataFrame | None = None
+
+    @property
+    def last_s(self) -> float:
+        """Time of the last thing that happened; −inf when nothing did."""
+        times = ((self.submitted, "submit_s"), (self.begun, "start_s"), (self.ended, "end_s"), (self.outages, "time_s"))
+        return max((_last(table, time) for table, time in times if table is not None), default=-math.inf)
 
     @classmethod
     def empty(cls) -> Window:
@@ -83,9 +91,10 @@ def windows_of_attempts(
 
     row = pl.int_range(pl.len(), dtype=pl.UInt32).alias("job")
     submissions = jobs.lazy().select(row, "submit_s").sort("submit_s", maintain_order=True).collect()
+    known = [name for name in scan(tables, "placements").collect_schema().names() if name in BEGUN]
     streams = (
         slices(submissions),
-        batches(tables, "placements", BEGUN),
+        batches(tables, "placements", known),
         batches(tables, "attempts", ENDED),
         *(() if outages is None else (slices(outages),)),
     )

@@ -12,7 +12,7 @@ from shunter.scheduler.errors import TraceError, UsageError
 from shunter.scheduler.rounds import Elastic
 from shunter.scheduler.snapshot import JobColumns
 from shunter.scheduler.types import RESOURCES, UNITS_PER, BoolArray, FloatArray, ResourceDemand
-from shunter.sim.cluster_arrays import Places, allowed_places, capacity_of, quotas_of, speeds_of
+from shunter.sim.cluster_arrays import MOST_GPUS_APART, Places, allowed_places, capacity_of, quotas_of, speeds_of
 from shunter.sim.elastic import elastic_demand, elastic_of
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ class Workload:
     elastic: Elastic | None = None
 
     @property
+    def task_gpus(self) -> FloatArray:
+        """(J,) GPUs of a task; of one that takes a MIG instance, the instance's part of its GPU."""
+        return self.places.task_gpus
+
+    @property
     def num_jobs(self) -> int:
         """Jobs, rejected ones included."""
         return len(self.run_s)
@@ -65,18 +70,6 @@ def refuse_free_riders(trace: Trace, cluster: ClusterSpec, demand: ResourceDeman
         raise UsageError(
             f"cluster {cluster.name!r} counts {' and '.join(counted)}, but the jobs of {trace.name} ask for "
             f"{' and '.join(asked) or 'nothing'}: give a cluster that has what they ask for"
-        )
-
-
-def refuse_profiles(trace: Trace) -> None:
-    """Raise UsageError when a job asks for a MIG instance: to place it by its ``gpus`` would be another job."""
-    asking = trace.jobs.frame["gpu_profile"].is_not_null()
-    if asking.any():
-        row = int(asking.arg_true()[0])
-        job_id, profile = trace.jobs.frame["job_id"][row], trace.jobs.frame["gpu_profile"][row]
-        raise UsageError(
-            f"{trace.name}: job {job_id!r} (row {row}) asks for MIG instance {profile!r}, which replays do not model "
-            "yet; leave the column gpu_profile out to place jobs by their gpus"
         )
 
 
@@ -121,23 +114,30 @@ def prepare(
 
     Raises:
         TraceError: The trace has no jobs.
-        UsageError: No job asks for anything that the cluster counts, or one asks for a GPU type that no node has.
+        UsageError: No job asks for anything that the cluster counts, or one asks for a GPU type or a MIG profile that
+            no node has.
     """
     jobs = trace.jobs
     if not len(jobs):
         raise TraceError(f"{trace.name}: no jobs to replay")
-    refuse_profiles(trace)
     defaults = defaults or Defaults()
     places = allowed_places(trace, cluster)
-    where = (places.allowed_idx, places.allowed)
-    demand = elastic_demand(jobs, *where) if elastic else jobs.demand(*where)
+    demand = elastic_demand(jobs, places) if elastic else jobs.demand(**places.of_tasks())
+    takes_instances = bool(demand.is_instance.any())
+    shares = _shares_gpus(demand)
     capacity = capacity_of(
         cluster,
         gpus_asked=bool(demand.shapes[:, RESOURCES.index("gpus")].any()),
-        shares_gpus=tell_gpus_apart or _shares_gpus(demand),
+        shares_gpus=tell_gpus_apart or bool(shares.any()) or takes_instances,
         places=places,
         can_close=can_close,
+        counts_parts=takes_instances or (demand.gpu_memory is not None and bool(demand.gpu_memory[shares].any())),
     )
+    if takes_instances and capacity.gpus is None:
+        raise UsageError(
+            f"cluster {cluster.name!r}: MIG instances need GPUs that can be told apart: whole ones, and at most "
+            f"{MOST_GPUS_APART} on a node"
+        )
     refuse_free_riders(trace, cluster, demand, capacity)
     group_idx, groups = jobs.codes("group")
     quotas, group_idx, groups = quotas_of(cluster, capacity, group_idx, groups)
@@ -199,6 +199,8 @@ def prepare(
     )
 
 
-def _shares_gpus(demand: ResourceDemand) -> bool:
+def _shares_gpus(demand: ResourceDemand) -> BoolArray:
+    """(S,) shapes that take a part of one GPU."""
     gpus = demand.shapes[:, RESOURCES.index("gpus")]
-    return bool(((gpus > 0) & (gpus < UNITS_PER[RESOURCES.index("gpus")])).any())
+    shared: BoolArray = (gpus > 0) & (gpus < UNITS_PER[RESOURCES.index("gpus")])
+    return shared

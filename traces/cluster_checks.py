@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shunter.scheduler.errors import nearest
+from shunter.scheduler.mig import GEOMETRIES, geometry_of
 
 Problem = tuple[str, str]
 """Path of a key, and what is wrong with its value."""
@@ -107,8 +108,40 @@ def gpu_type_name_problems(group: Any, known: list[str]) -> Iterator[Problem]:
         yield "gpu_type", f"unknown GPU type {group.gpu_type!r}{nearest(group.gpu_type, known)}"
 
 
+def geometry_of_group(group: Any, kinds: Mapping[str, Any]) -> str | None:
+    """The geometry of a group's MIG instances: its own, or its GPU type's; None where there is none or it is not known.
+
+    Args:
+        group: Anything with the attributes of a ``NodeGroup``.
+        kinds: GPU types by name.
+    """
+    if not group.mig:
+        return None
+    if isinstance(group.mig, str):
+        return group.mig if group.mig in GEOMETRIES else None
+    kind = kinds.get(group.gpu_type or "")
+    return geometry_of(group.gpu_type, None if kind is None else kind.memory_gib)
+
+
+def _mig_problems(spec: Any) -> Iterator[Problem]:
+    """Groups of which it cannot be told into which instances their GPUs are cut."""
+    for i, group in enumerate(spec.groups):
+        if not group.mig or geometry_of_group(group, spec.gpu_types) is not None:
+            continue
+        known = ", ".join(GEOMETRIES)
+        if isinstance(group.mig, str):
+            yield f"groups[{i}].mig", f"unknown geometry {group.mig!r}{nearest(group.mig, list(GEOMETRIES))}"
+        else:
+            yield (
+                f"groups[{i}].mig",
+                f"GPU type {group.gpu_type!r} and its memory do not tell how the GPUs are cut; instead of true, name "
+                f"one of {known}",
+            )
+
+
 def spec_pair_problems(spec: Any) -> Iterator[Problem]:
     """What is wrong between the parts of a specification, each of which is sound by itself."""
+    yield from _mig_problems(spec)
     regions = sorted({group.region for group in spec.groups})
     for region in spec.carbon_g_per_kwh:
         if region not in regions:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+from shunter.scheduler.mig import GEOMETRIES, KINDS
 from shunter.traces.cluster_spec import ClusterSpec, NodeGroup
 
 
@@ -42,9 +43,16 @@ def describe_cluster(spec: ClusterSpec) -> dict[str, Any]:
 
 
 def _group_facts(spec: ClusterSpec, group: NodeGroup) -> dict[str, Any]:
-    """What is known of one group; ``idle_w`` and ``peak_w`` are of a node with its GPUs."""
+    """What is known of one group; ``idle_w`` and ``peak_w`` are of a node with its GPUs.
+
+    With MIG instances also ``geometry``, and ``profiles`` with how many of each fit on one GPU.
+    """
     facts = {name: value for name, value in asdict(group).items() if value is not None}
     facts["racks"] = group.num_racks
+    geometry = spec.geometry_of(group)
+    if geometry is not None:
+        places = {name: len(KINDS[row].starts) for name, row in GEOMETRIES[geometry].profiles.items()}
+        facts |= {"geometry": geometry, "profiles": places}
     kind = spec.gpu_types.get(group.gpu_type or "")
     for name in ("idle_w", "peak_w"):
         of_gpus = getattr(kind, name, None)

@@ -227,12 +227,12 @@ def _rack(block: Layout, group: NodeGroup, nodes: int, most: int, left: float, t
         tallest = max(tallest, y + height + GAP - top)
         if gpus > MOST_SQUARES:
             block.counts.append((x + width / 2, y + height / 2, f"{gpus:,} GPUs"))
-            block.gpus.append((group.gpu_type or "GPU", (x, y, width, height), group.mig))
+            block.gpus.append((group.gpu_type or "GPU", (x, y, width, height), bool(group.mig)))
             continue
         for g in range(gpus):
             row, place_in_row = divmod(g, -(-gpus // rows))
             square = (x + PADDING + place_in_row + 0.08, y + PADDING + row + 0.08, 0.84, 0.84)
-            block.gpus.append((group.gpu_type or "GPU", square, group.mig))
+            block.gpus.append((group.gpu_type or "GPU", square, bool(group.mig)))
     return tallest
 
 

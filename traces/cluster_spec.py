@@ -17,7 +17,7 @@ import numpy as np
 
 from shunter.scheduler.errors import ConfigError
 from shunter.scheduler.types import IntArray
-from shunter.traces.cluster_checks import all_problems
+from shunter.traces.cluster_checks import all_problems, geometry_of_group
 
 TIERS = ("node", "switch", "rack", "zone", "cluster")
 """How far apart the nodes of a gang lie, the closest first; ``cluster`` is anything beyond one zone."""
@@ -47,7 +47,8 @@ class NodeGroup:
         gpu_mtbf_h: Mean time between failures of one GPU.
         gpu_mttr_h: Mean time to its repair.
         failure_shape: Weibull shape of the times between failures; 1 is exponential, less is bursty.
-        mig: Whether the GPUs are cut into MIG instances.
+        mig: Whether the GPUs are cut into MIG instances: true when their type says how, else the name of a geometry of
+            ``scheduler.mig``.
         owner: The only group of jobs (virtual cluster) that may run here; None: everyone.
     """
 
@@ -70,7 +71,7 @@ class NodeGroup:
     gpu_mtbf_h: float | None = None
     gpu_mttr_h: float | None = None
     failure_shape: float = 1.0
-    mig: bool = False
+    mig: bool | str = False
     owner: str | None = None
 
     @property
@@ -194,6 +195,10 @@ class ClusterSpec:
     def num_nodes(self) -> int:
         """Nodes over all groups."""
         return sum(group.count for group in self.groups)
+
+    def geometry_of(self, group: NodeGroup) -> str | None:
+        """How the GPUs of a group are cut into MIG instances, a key of ``scheduler.mig.GEOMETRIES``; None: not."""
+        return geometry_of_group(group, self.gpu_types)
 
     def total(self, resource: str) -> float | None:
         """Capacity of ``cpus``, ``memory_gib`` or ``gpus`` over all nodes; None when no group says."""

@@ -68,7 +68,7 @@ class GroupFile(_Part):
     gpu_mtbf_h: Positive | None = None
     gpu_mttr_h: Positive | None = None
     failure_shape: Positive = 1.0
-    mig: bool = False
+    mig: bool | str = False
     owner: Name | None = None
 
     @model_validator(mode="after")

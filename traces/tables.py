@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shunter.scheduler.errors import TraceError
-from shunter.scheduler.types import BoolArray, FloatArray, IntArray, ResourceDemand
+from shunter.scheduler.types import FloatArray, IntArray, ResourceDemand
 from shunter.traces.cluster_spec import ClusterSpec, GpuType, NodeGroup, Quota, pool
 
 if TYPE_CHECKING:
@@ -117,15 +117,19 @@ class JobTable:
         codes = series.cast(pl.Enum(values)).to_physical().cast(pl.Int64).fill_null(-1)
         return codes.to_numpy().astype(np.int64, copy=False), values.to_list()
 
-    def demand(self, allowed_idx: IntArray | None = None, allowed: BoolArray | None = None) -> ResourceDemand:
-        """Gang sizes and per-task needs in the core's whole units; see ``ResourceDemand.from_amounts``."""
+    def demand(self, gpus: FloatArray | None = None, **where: Any) -> ResourceDemand:
+        """Gang sizes and per-task needs in the core's whole units.
+
+        Args:
+            gpus: (J,) GPUs of a task, where they are not those of the table.
+            where: Further arguments of ``ResourceDemand.from_amounts``.
+        """
         return ResourceDemand.from_amounts(
             tasks=self.ints("tasks"),
             cpus=self.floats("cpus"),
             memory_gib=self.floats("memory_gib"),
-            gpus=self.floats("gpus"),
-            allowed_idx=allowed_idx,
-            allowed=allowed,
+            gpus=self.floats("gpus") if gpus is None else gpus,
+            **where,
         )
 
 

@@ -6,14 +6,17 @@ from __future__ import annotations
 import numpy as np
 
 from shunter.scheduler.jit import allocating, compiled
+from shunter.scheduler.kernels.gpus import pick_gpus, pick_shared, room_of_gpus
 from shunter.scheduler.kernels.lists import queue_remove
 from shunter.scheduler.kernels.placing import place
-from shunter.scheduler.kernels.slots import change_units, pick_gpus, pick_shared, room_on
+from shunter.scheduler.kernels.slots import change_units, room_on
 from shunter.scheduler.kernels.starting import start_job
 from shunter.scheduler.layout import (
     ACTIVE,
     ALLOC,
     ANY_SLOTS,
+    BESIDE,
+    BEST_FIT,
     BLOCKED,
     BOUND_S,
     CHOSEN,
@@ -23,6 +26,7 @@ from shunter.scheduler.layout import (
     EASY_NOEXTRA,
     EASY_SJBF,
     EXPECTED_S,
+    FIRST,
     FREE_SLOTS,
     FUTURE_SLOTS,
     GPUS,
@@ -32,6 +36,8 @@ from shunter.scheduler.layout import (
     NUM_ACTIVE,
     NUM_NODE_ROWS,
     NUM_RUNNING,
+    PARTS,
+    PER_GPU,
     PICK,
     PICK_S,
     QUEUE,
@@ -70,7 +76,8 @@ def give_spare(st: State, row: Int) -> None:
     gpu_row = NUM_NODE_ROWS + st.counters[GPUS]
     entry = st.jobs_i[ALLOC, row]
     while entry >= 0:
-        change_units(st, st.spare, gpu_row, st.alloc[NODE, entry], s, -st.alloc[COUNT, entry], st.alloc[MASK, entry])
+        node, mask, first = st.alloc[NODE, entry], st.alloc[MASK, entry], st.alloc[FIRST, entry]
+        change_units(st, st.spare, gpu_row, node, s, -st.alloc[COUNT, entry], mask, first)
         entry = st.alloc[NEXT, entry]
 
 
@@ -81,7 +88,8 @@ def take_spare(st: State, row: Int) -> None:
     gpu_row = NUM_NODE_ROWS + st.counters[GPUS]
     entry = st.jobs_i[ALLOC, row]
     while entry >= 0:
-        change_units(st, st.spare, gpu_row, st.alloc[NODE, entry], s, st.alloc[COUNT, entry], st.alloc[MASK, entry])
+        node, mask, first = st.alloc[NODE, entry], st.alloc[MASK, entry], st.alloc[FIRST, entry]
+        change_units(st, st.spare, gpu_row, node, s, st.alloc[COUNT, entry], mask, first)
         entry = st.alloc[NEXT, entry]
 
 
@@ -90,19 +98,19 @@ def take_spare_on(st: State, s: Int, node: Int, tasks: Int) -> None:
     """Take tasks of a shape from ``spare`` on one node, and choose the GPUs there."""
     gpu_row = NUM_NODE_ROWS + st.counters[GPUS]
     if st.counters[GPUS] == 0:
-        change_units(st, st.spare, gpu_row, node, s, tasks, 0)
+        change_units(st, st.spare, gpu_row, node, s, tasks, 0, -1)
     elif st.shapes[SHARE, s] == 0:
-        change_units(st, st.spare, gpu_row, node, s, tasks, pick_gpus(st, gpu_row, node, s, tasks))
+        change_units(st, st.spare, gpu_row, node, s, tasks, pick_gpus(st, gpu_row, gpu_row, node, s, tasks), -1)
     else:
         for _ in range(tasks):
-            mask = np.int64(1) << pick_shared(st, gpu_row, node, s, False)
-            change_units(st, st.spare, gpu_row, node, s, 1, mask)
+            gpu, first = pick_shared(st, gpu_row, gpu_row, node, s, BEST_FIT)
+            change_units(st, st.spare, gpu_row, node, s, 1, np.int64(1) << gpu, first)
 
 
 @compiled
 def copy_free(st: State, s: Int) -> Int:
     """Let ``spare`` be what is free now, and row FUTURE_SLOTS the slots of a shape; returns their sum."""
-    gpus = st.counters[GPUS]
+    gpus, parts = st.counters[GPUS], st.counters[PARTS]
     total = np.int64(0)
     for n in range(st.node_free.shape[1]):
         st.node_i[FUTURE_SLOTS, n] = st.slots[s, n]
@@ -111,6 +119,8 @@ def copy_free(st: State, s: Int) -> Int:
             st.spare[r, n] = st.node_free[r, n]
         for g in range(gpus):
             st.node_i[NUM_NODE_ROWS + gpus + g, n] = st.node_i[NUM_NODE_ROWS + g, n]
+            if parts > 0:
+                st.node_i[NUM_NODE_ROWS + parts + gpus + g, n] = st.node_i[NUM_NODE_ROWS + parts + g, n]
     return total
 
 
@@ -161,10 +171,13 @@ def spare_slots(st: State, s: Int) -> Int:
     """Write into row USABLE how many tasks of ``s`` each node can take now without touching the head's reservation."""
     total = np.int64(0)
     gpu_row = NUM_NODE_ROWS + st.counters[GPUS]
+    by_gpu = st.counters[GPUS] > 0 and st.shapes[PER_GPU, s] > 0
     for n in range(st.spare.shape[1]):
         here = st.slots[s, n]
         if here > 0:
             here = min(here, room_on(st, st.spare, gpu_row, s, n))
+            if by_gpu and here > 0:  # a GPU that is free now need not be one that is spare
+                here = min(here, room_of_gpus(st, NUM_NODE_ROWS, gpu_row, s, n))
         st.node_i[USABLE, n] = here
         total += here
     return total
@@ -212,8 +225,9 @@ def backfill_one(st: State, row: Int, now_s: float, shadow_s: float, mode: Int, 
     if end_s < shadow_s or (end_s == shadow_s and mode != EASY_NOEXTRA):
         start_job(st, row, now_s, strategy, 1, st.slots[s])
     elif mode != EASY_NOEXTRA and fits_spare(st, s, tasks):
+        st.counters[BESIDE] = 1  # what it takes is taken from ``spare``, too
         start_job(st, row, now_s, strategy, 1, st.node_i[USABLE])
-        take_spare(st, row)
+        st.counters[BESIDE] = 0
     else:
         return False
     return True

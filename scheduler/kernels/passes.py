@@ -21,6 +21,8 @@ from shunter.scheduler.layout import (
     NUM_NODE_ROWS,
     NUM_OUT,
     OPEN,
+    PART,
+    PARTS,
     RELEASED,
     RESERVED_S,
     SHAPE,
@@ -58,6 +60,8 @@ def set_gpu(st: State, node: Int, gpu: Int, works: bool) -> None:
     """Take a GPU that nobody uses out of service, or put it back."""
     sign = 1 if works else -1
     st.node_i[NUM_NODE_ROWS + gpu, node] = 1000 if works else 0
+    if st.counters[PARTS] > 0:
+        st.node_i[NUM_NODE_ROWS + st.counters[PARTS] + gpu, node] = st.node_i[PART, node] if works else 0
     for r in range(st.counters[WHOLE_ROW], st.node_free.shape[0]):  # whole GPUs, and all that shares them
         st.node_free[r, node] += sign * 1000
     note_change(st, node)

@@ -35,6 +35,7 @@ from shunter.scheduler.layout import (
     NUM_OF_GPUS,
     NUM_SHAPE_ROWS,
     NUM_TYPICAL_ROWS,
+    PARTS,
     PER_GPU,
     RANDOM,
     SCORED_AT,
@@ -54,7 +55,7 @@ def nodes_of(st: State) -> Nodes:
     """What is free on the nodes, as the scores read it."""
     gpus = st.counters[GPUS]
     cpu, memory = st.counters[CPU_ROW], st.counters[MEMORY_ROW]
-    kinds = NUM_NODE_ROWS + 2 * gpus
+    kinds = NUM_NODE_ROWS + 2 * gpus + st.counters[PARTS]
     return Nodes(
         st.node_free[cpu] if cpu >= 0 else st.node_i[NOTHING],
         st.node_free[memory] if memory >= 0 else st.node_i[NOTHING],
@@ -115,7 +116,7 @@ def note_kind(st: State, shape: Int, node: Int, tasks: Int) -> None:
     """Count the tasks that run on a node by their kind."""
     if st.shapes[NUM_OF_GPUS, shape] > 0:
         kind = kind_of(tasks_of(st), shape)
-        st.node_i[NUM_NODE_ROWS + 2 * st.counters[GPUS] + kind, node] += tasks
+        st.node_i[NUM_NODE_ROWS + 2 * st.counters[GPUS] + st.counters[PARTS] + kind, node] += tasks
 
 
 @compiled

@@ -1,7 +1,8 @@
 """How many tasks of each shape fit on each node, kept up to date while jobs start and end.
 
 Invariant: ``slots[s, n]`` equals ``room_on`` the node's free units for every active shape. Where GPUs are told apart,
-the row WHOLE_ROW of ``node_free`` counts only GPUs that nobody uses, and shared GPUs are counted one by one.
+the row WHOLE_ROW of ``node_free`` counts only GPUs that nobody uses, and shared GPUs are counted one by one; see
+``gpus`` for them.
 """
 
 # mypy: disable-error-code="no-any-return"
@@ -10,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from shunter.scheduler.jit import compiled, inlined
+from shunter.scheduler.kernels.gpus import change_part, room_of_gpu
 from shunter.scheduler.layout import (
     ACTIVE,
     ACTIVE_POS,
@@ -23,10 +25,10 @@ from shunter.scheduler.layout import (
     NUM_NODE_ROWS,
     NUM_SHAPE_ROWS,
     OPEN,
+    PARTS,
     RESTRICTED,
     SHARE,
     WAITING,
-    WHOLE,
     WHOLE_ROW,
     State,
 )
@@ -50,11 +52,10 @@ def restricted_room(st: State, free: IntArray, gpu_row: Int, shape: Int, node: I
     if st.node_i[OPEN, node] == 0 or st.shapes[NUM_SHAPE_ROWS + st.node_i[NODE_CLASS, node], shape] == 0:
         return np.int64(0)
     best = slots_on(free, st.need, shape, node)
-    share = st.shapes[SHARE, shape]
-    if best > 0 and share > 0:
+    if best > 0 and st.shapes[SHARE, shape] > 0:
         shared = np.int64(0)
         for g in range(st.node_i[NUM_GPUS, node]):
-            shared += st.node_i[gpu_row + g, node] // share
+            shared += room_of_gpu(st, gpu_row, gpu_row, shape, node, g)
         best = min(best, shared)
     return best
 
@@ -108,8 +109,13 @@ def refresh_node(st: State, node: Int) -> None:
 
 
 @compiled
-def change_units(st: State, free: IntArray, gpu_row: Int, node: Int, shape: Int, tasks: Int, mask: Int) -> None:
-    """Take (``tasks`` > 0) or give back (< 0) tasks of ``shape`` on one node, on the GPUs of ``mask``."""
+def change_units(
+    st: State, free: IntArray, gpu_row: Int, node: Int, shape: Int, tasks: Int, mask: Int, first: Int
+) -> None:
+    """Take (``tasks`` > 0) or give back (< 0) tasks of ``shape`` on one node, on the GPUs of ``mask``.
+
+    ``first`` is the first memory slice of a MIG instance, else −1.
+    """
     for r in range(st.need.shape[0]):
         free[r, node] -= tasks * st.need[r, shape]
     if mask == 0:
@@ -128,31 +134,5 @@ def change_units(st: State, free: IntArray, gpu_row: Int, node: Int, shape: Int,
                 free[st.counters[WHOLE_ROW], node] -= 1000
             elif before < 1000 and after == 1000:
                 free[st.counters[WHOLE_ROW], node] += 1000
-
-
-@compiled
-def pick_gpus(st: State, gpu_row: Int, node: Int, shape: Int, tasks: Int) -> Int:
-    """Bits of the GPUs for ``tasks`` that take whole ones: the lowest that nobody uses."""
-    wanted = tasks * st.shapes[WHOLE, shape]
-    mask = np.int64(0)
-    for g in range(st.node_i[NUM_GPUS, node]):
-        if wanted == 0:
-            break
-        if st.node_i[gpu_row + g, node] == 1000:
-            mask |= np.int64(1) << g
-            wanted -= 1
-    return mask
-
-
-@compiled
-def pick_shared(st: State, gpu_row: Int, node: Int, shape: Int, roomiest: bool) -> Int:
-    """The GPU for one task that shares: the fullest on which it fits, or the roomiest; ties to the lowest."""
-    share = st.shapes[SHARE, shape]
-    best = -1
-    best_free = np.int64(-1 if roomiest else ANY_SLOTS)
-    for g in range(st.node_i[NUM_GPUS, node]):
-        here = st.node_i[gpu_row + g, node]
-        if here >= share and ((roomiest and here > best_free) or (not roomiest and here < best_free)):
-            best = g
-            best_free = here
-    return best
+            if st.counters[PARTS] > 0:
+                change_part(st, gpu_row + st.counters[PARTS] + g, node, shape, tasks, first)

@@ -6,20 +6,23 @@ from __future__ import annotations
 import numpy as np
 
 from shunter.scheduler.jit import compiled
+from shunter.scheduler.kernels.gpus import has_room, kind_on, pick_gpus, pick_shared, room_of_gpu
 from shunter.scheduler.kernels.lists import running_insert, running_remove
 from shunter.scheduler.kernels.placing import place
 from shunter.scheduler.kernels.scored import best_scored, note_change, note_kind, scored_gpus
-from shunter.scheduler.kernels.slots import change_units, forget_waiting, pick_gpus, pick_shared, refresh_node
+from shunter.scheduler.kernels.slots import change_units, forget_waiting, refresh_node
 from shunter.scheduler.layout import (
     ALLOC,
     ALLOC_FREE,
     BACKFILLED,
+    BESIDE,
     CHOSEN,
     CHOSEN_TASKS,
     COUNT,
     DONE_S,
     DRAWN,
     EXPECTED_S,
+    FIRST,
     GPUS,
     GROUP,
     LISTED,
@@ -34,6 +37,7 @@ from shunter.scheduler.layout import (
     NUM_STOPPING,
     OUT,
     OVERHEAD_S,
+    PARTS,
     POWER_USED_W,
     POWER_W,
     RACK,
@@ -59,34 +63,52 @@ from shunter.scheduler.types import Int, IntArray
 
 
 @compiled
-def add_entry(st: State, row: Int, node: Int, tasks: Int, mask: Int) -> None:
-    """Note that a job holds ``tasks`` on a node, and take the units."""
+def spare_row(st: State) -> Int:
+    """The first row of ``node_i`` with what is spare of single GPUs."""
+    return NUM_NODE_ROWS + st.counters[GPUS]
+
+
+@compiled
+def allowed_row(st: State) -> Int:
+    """The first row of what may be taken of single GPUs: what is spare while a reservation is minded, else all."""
+    return NUM_NODE_ROWS + st.counters[BESIDE] * st.counters[GPUS]
+
+
+@compiled
+def add_entry(st: State, row: Int, node: Int, tasks: Int, mask: Int, first: Int) -> None:
+    """Note that a job holds ``tasks`` on a node, and take the units; ``first`` is −1 unless it is a MIG instance."""
     entry = st.counters[ALLOC_FREE]
     st.counters[ALLOC_FREE] = st.alloc[NEXT, entry]
     st.alloc[NODE, entry] = node
     st.alloc[COUNT, entry] = tasks
     st.alloc[MASK, entry] = mask
+    st.alloc[FIRST, entry] = first
     st.alloc[NEXT, entry] = st.jobs_i[ALLOC, row]
     st.jobs_i[ALLOC, row] = entry
-    change_units(st, st.node_free, NUM_NODE_ROWS, node, st.jobs_i[SHAPE, row], tasks, mask)
+    change_units(st, st.node_free, NUM_NODE_ROWS, node, st.jobs_i[SHAPE, row], tasks, mask, first)
+    if st.counters[BESIDE] > 0:
+        change_units(st, st.spare, spare_row(st), node, st.jobs_i[SHAPE, row], tasks, mask, first)
     if st.counters[SCORED] > 0:
         note_change(st, node)
         note_kind(st, st.jobs_i[SHAPE, row], node, tasks)
 
 
 @compiled
-def hold(st: State, row: Int, node: Int, tasks: Int, roomiest: bool) -> None:
+def hold(st: State, row: Int, node: Int, tasks: Int, strategy: Int) -> None:
     """Let a job hold ``tasks`` on a node, and choose the GPUs there."""
     s = st.jobs_i[SHAPE, row]
     if st.counters[GPUS] == 0:
-        add_entry(st, row, node, tasks, 0)
+        add_entry(st, row, node, tasks, 0, -1)
     elif st.shapes[SHARE, s] == 0:
-        add_entry(st, row, node, tasks, pick_gpus(st, NUM_NODE_ROWS, node, s, tasks))
+        add_entry(st, row, node, tasks, pick_gpus(st, NUM_NODE_ROWS, allowed_row(st), node, s, tasks), -1)
     else:
+        also = allowed_row(st)
         while tasks > 0:
-            g = pick_shared(st, NUM_NODE_ROWS, node, s, roomiest)
-            here = 1 if roomiest else min(tasks, st.node_i[NUM_NODE_ROWS + g, node] // st.shapes[SHARE, s])
-            add_entry(st, row, node, here, np.int64(1) << g)
+            g, first = pick_shared(st, NUM_NODE_ROWS, also, node, s, strategy)
+            here: Int = np.int64(1)
+            if first < 0 and strategy != WORST_FIT:
+                here = min(tasks, room_of_gpu(st, NUM_NODE_ROWS, also, s, node, g))
+            add_entry(st, row, node, here, np.int64(1) << g, first)
             tasks -= here
     refresh_node(st, node)
 
@@ -152,10 +174,29 @@ def hold_scored(st: State, row: Int, placement: Int, usable: IntArray) -> None:
     for _ in range(st.jobs_i[TASKS, row]):
         node = best_scored(st, s, placement, usable)
         left = usable[node] - 1
-        add_entry(st, row, node, 1, scored_gpus(st, s, node, placement))
+        mask, first = gpus_of_scored(st, s, node, placement)
+        add_entry(st, row, node, 1, mask, first)
         refresh_node(st, node)
         usable[node] = min(left, st.slots[s, node])
         st.counters[DRAWN] += 1
+
+
+@compiled
+def gpus_of_scored(st: State, shape: Int, node: Int, placement: Int) -> tuple[Int, Int]:
+    """Bits of the GPUs of one task, and the first slice of an instance: as the placement chooses, if it may have them.
+
+    It looks at shares only: an instance, and a task whose GPU has too little memory or is reserved, go by ``gpus``.
+    """
+    minds = st.counters[PARTS] > 0 or st.counters[BESIDE] > 0
+    also = allowed_row(st)
+    if st.counters[PARTS] == 0 or kind_on(st, shape, node) < 0:
+        mask = scored_gpus(st, shape, node, placement)
+        if mask == 0 or not minds or has_room(st, NUM_NODE_ROWS, also, shape, node, mask):
+            return mask, np.int64(-1)
+        if st.shapes[SHARE, shape] == 0:
+            return pick_gpus(st, NUM_NODE_ROWS, also, node, shape, 1), np.int64(-1)
+    g, first = pick_shared(st, NUM_NODE_ROWS, also, node, shape, placement)
+    return np.int64(1) << g, first
 
 
 @compiled
@@ -167,7 +208,7 @@ def start_job(st: State, row: Int, now_s: float, strategy: Int, backfilled: Int,
     else:
         chosen = place(st, strategy, st.jobs_i[TASKS, row], usable)
         for i in range(chosen):
-            hold(st, row, st.node_i[CHOSEN, i], st.node_i[CHOSEN_TASKS, i], strategy == WORST_FIT)
+            hold(st, row, st.node_i[CHOSEN, i], st.node_i[CHOSEN_TASKS, i], strategy)
     set_running(st, row, now_s, backfilled)
 
 
@@ -177,9 +218,8 @@ def release_job(st: State, row: Int) -> None:
     s = st.jobs_i[SHAPE, row]
     entry = st.jobs_i[ALLOC, row]
     while entry >= 0:
-        change_units(
-            st, st.node_free, NUM_NODE_ROWS, st.alloc[NODE, entry], s, -st.alloc[COUNT, entry], st.alloc[MASK, entry]
-        )
+        node, mask, first = st.alloc[NODE, entry], st.alloc[MASK, entry], st.alloc[FIRST, entry]
+        change_units(st, st.node_free, NUM_NODE_ROWS, node, s, -st.alloc[COUNT, entry], mask, first)
         if st.counters[SCORED] > 0:
             note_change(st, st.alloc[NODE, entry])
             note_kind(st, s, st.alloc[NODE, entry], -st.alloc[COUNT, entry])

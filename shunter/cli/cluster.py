@@ -98,7 +98,13 @@ def _print(cluster: ClusterSpec, facts: Mapping[str, Any]) -> None:
     console = output()
     console.print(f"[bold]{escape(cluster.name)}[/bold]  {escape(_headline(facts))}")
     console.print(_group_table(facts))
-    tables = (_gpu_table(facts), _speed_table(cluster), _quota_table(cluster, facts), _tier_table(cluster))
+    tables = (
+        _gpu_table(facts),
+        _mig_table(facts),
+        _speed_table(cluster),
+        _quota_table(cluster, facts),
+        _tier_table(cluster),
+    )
     for table in tables:
         if table is not None:
             console.print(table)
@@ -127,7 +133,8 @@ def _group_table(facts: Mapping[str, Any]) -> Table:
         ("CPUs", lambda g: _number(g.get("cpus")), "cpus"),
         ("GiB", lambda g: _number(g.get("memory_gib")), "memory_gib"),
         ("GPUs", lambda g: _number(g.get("gpus")), "gpus"),
-        ("Type", lambda g: g.get("gpu_type", "") + (" MIG" if g["mig"] else ""), None),
+        ("Type", lambda g: g.get("gpu_type", ""), None),
+        ("MIG", lambda g: g.get("geometry", ""), None),
         ("Racks", lambda g: _number(g["racks"]) if g.get("rack_size") else "", "racks"),
         (f"{facts['currency']}/h", lambda g: _number(g.get("price_per_h")), "price_per_h"),
         ("Power (W)", _power, "power"),
@@ -201,6 +208,22 @@ def _gpu_table(facts: Mapping[str, Any]) -> Table | None:
             _power(kind),
             _speed(kind.get("speed", {})),
         )
+    return table
+
+
+def _mig_table(facts: Mapping[str, Any]) -> Table | None:
+    """Profiles of the MIG instances; None where no GPU is cut."""
+    cut = [group for group in facts["groups"] if "geometry" in group]
+    if not cut:
+        return None
+    table = _table("MIG instances")
+    table.add_column("Geometry", style="cyan")
+    table.add_column("GPUs", justify="right")
+    table.add_column("Profiles×how many of each fit on a GPU", overflow="fold")
+    for name in dict.fromkeys(group["geometry"] for group in cut):
+        gpus = sum(group["count"] * group.get("gpus", 0.0) for group in cut if group["geometry"] == name)
+        profiles = next(group["profiles"] for group in cut if group["geometry"] == name)
+        table.add_row(name, _number(gpus), ", ".join(f"{profile}×{most}" for profile, most in profiles.items()))
     return table
 
 

@@ -121,7 +121,8 @@ def gpus(results: Sequence[Result]) -> Figure:
         for row, lane, width in zip(bars.row, bars.lane, bars.width, strict=True):
             left = (max(held.start_s[row], window.start_s) - window.start_s) / unit_s
             right = (min(held.end_s[row], window.end_s) - window.start_s) / unit_s
-            boxes.append(Rectangle((left, lane + 0.04), right - left, max(width - 0.08, 0.02)))
+            gap = min(0.04, 0.15 * width)
+            boxes.append(Rectangle((left, lane + gap), right - left, max(width - 2 * gap, 0.02)))
             fills.append(owner_colour(owner[held.job[row]], ranked))
         draw_outages(axes, held, block, window, unit_s)
         axes.add_collection(PatchCollection(boxes, facecolor=fills, edgecolor="white", linewidth=0.25))
@@ -196,7 +197,7 @@ def draw_ends(axes: Axes, held: Held, bars: gpu_timeline.Bars, window: series.Wi
 def fragmented_of(results: Sequence[Result]) -> list[tuple[str, Any]]:
     """Label and free GPUs of the runs that tell them."""
     first = series.time_span(results)[0]
-    found = [(label, cluster_series.free_gpus(result, held, first)) for label, result, held in known_runs(results)]
+    found = [(label, cluster_series.free_gpus(result, first)) for label, result, _ in known_runs(results)]
     return [(label, steps) for label, steps in found if steps is not None]
 
 

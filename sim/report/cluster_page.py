@@ -168,7 +168,7 @@ def free_data(
     edges = np.linspace(*span, TIME_POINTS + 1)
     runs: list[dict[str, Any] | None] = []
     for result, h in zip(results, held, strict=True):
-        steps = None if h is None else cluster_series.free_gpus(result, h, span[0])
+        steps = None if h is None else cluster_series.free_gpus(result, span[0])
         if steps is None:
             runs.append(None)
             continue

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +15,9 @@ from shunter.scheduler.energy import power_series
 from shunter.scheduler.fairness import finish_time_fairness
 from shunter.scheduler.types import FloatArray, IntArray
 from shunter.sim.power import node_power
-from shunter.sim.report.held import Held, node_amounts
+from shunter.sim.report.held import Held
 from shunter.sim.report.series import started, step_means
 from shunter.sim.result import Result
-
-if TYPE_CHECKING:
-    from shunter.scheduler.kernels.fragmentation import Typical
 
 REASONS = ("queue", "fragmentation", "quota", "gang", "failure")
 """What a job can wait for, in the order of the columns ``wait_…_s``."""
@@ -35,36 +31,7 @@ REASON_MEANINGS = (
     "it would fit if all nodes were up",
 )
 
-MOST_TASK_SHAPES = 64
-"""Kinds of task that stand for the workload in the fragmentation, the most common ones."""
-
-MILLI = 1000.0
-UNLIMITED = 1 << 50
-
-
 # Over time --------------------------------------------------------------------------------------------------------
-
-
-def typical_tasks(result: Result) -> Typical | None:
-    """The run's most common task shapes, weighted by their tasks; None where no job asks for GPUs."""
-    import polars as pl
-
-    from shunter.scheduler.kernels.fragmentation import make_typical
-
-    tasks = pl.col("tasks").fill_null(1).clip(1)
-    per_task = (pl.col("cpus", "gpus").fill_null(0) / tasks * MILLI).round().cast(pl.Int64)
-    shapes = result.jobs.select(per_task, tasks.alias("tasks")).group_by("cpus", "gpus").agg(pl.col("tasks").sum())
-    shapes = shapes.sort("tasks", "cpus", "gpus", descending=[True, False, False]).head(MOST_TASK_SHAPES)
-    if not (shapes["gpus"] > 0).any():
-        return None
-    gpu, weight = shapes["gpus"].to_numpy(), shapes["tasks"].to_numpy().astype(np.float64)
-    return make_typical(
-        cpu=shapes["cpus"].to_numpy(),
-        share=np.minimum(gpu, int(MILLI)),
-        gpus=-(-gpu // int(MILLI)),
-        weight=weight / weight.sum(),
-        allowed=np.ones((len(gpu), 1), dtype=np.bool_),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,41 +54,16 @@ class FreeGpus:
         return tuple(step_means(times, np.append(v, v[-1]), edges_s) for v in (self.free, self.fragmented))  # type: ignore[return-value]
 
 
-def free_gpus(result: Result, held: Held, from_s: float) -> FreeGpus | None:
-    """Free and fragmented GPUs of a run from ``from_s`` on; None for a cluster or a workload without GPUs.
-
-    Source: Weng et al., USENIX ATC 2023, §3. Restrictions of tasks to GPU models are not counted: results do not keep
-    them.
-    """
-    from shunter.sim.report.fragmented import fragmentation_steps
-
-    typical = typical_tasks(result)
-    gpus = node_amounts(held.spec, "gpus").astype(np.int64)
-    if typical is None or not gpus.any():
+def free_gpus(result: Result, from_s: float) -> FreeGpus | None:
+    """Free and fragmented GPUs of a run from ``from_s`` on; None where its timeline does not tell them."""
+    if "fragmented_gpus" not in result.timeline.columns:
         return None
-    cpus = node_amounts(held.spec, "cpus")
-    down = held.down
-    ends = np.isfinite(down.until_s)
-    # Releases come before what takes the same room at the same instant.
-    time_s = np.concatenate([held.end_s, held.start_s, down.until_s[ends], down.from_s])
-    kind = np.repeat([0, 2, 1, 3], [len(held.end_s), len(held.start_s), int(ends.sum()), len(ends)])
-    order = np.lexsort((kind, time_s))
-    placed, out = len(held.node), len(down.node)
-    gpu_milli, cpu_milli = (np.round(v * MILLI).astype(np.int64) for v in (held.gpus, held.cpus))
-    steps = fragmentation_steps(
-        typical,
-        cpus=np.where(cpus > 0, np.round(cpus * MILLI), UNLIMITED).astype(np.int64),
-        gpus=gpus,
-        node=np.concatenate([held.node, held.node, down.node[ends], down.node])[order],
-        gpu=np.concatenate([held.gpu, held.gpu, down.gpu[ends], down.gpu])[order],
-        cpu_step=np.concatenate([cpu_milli, -cpu_milli, np.zeros(int(ends.sum()) + out, np.int64)])[order],
-        gpu_step=np.concatenate([gpu_milli, -gpu_milli, np.zeros(int(ends.sum()) + out, np.int64)])[order],
-        down_step=np.concatenate([np.zeros(2 * placed, np.int64), np.repeat([-1, 1], [int(ends.sum()), out])])[order],
-    )
-    times = np.concatenate([[-np.inf], time_s[order]])
-    times = np.maximum(times, from_s)
+    known = result.timeline.drop_nulls(["free_gpus", "fragmented_gpus"])
+    if not known.height:
+        return None
+    times = np.maximum(known["time_s"].to_numpy(), from_s)
     last = np.append(times[1:] != times[:-1], True)
-    return FreeGpus(times[last], steps[0][last], steps[1][last])
+    return FreeGpus(times[last], known["free_gpus"].to_numpy()[last], known["fragmented_gpus"].to_numpy()[last])
 
 
 def power_means(held: Held, edges_s: FloatArray) -> FloatArray | None:

@@ -101,14 +101,22 @@ def chosen_blocks(
 def bars_of(held: Held, block: Block, window: Window, most: int = MAX_BARS) -> Bars:
     """The attempts that hold GPUs of a block inside the window; the first ``most`` of them.
 
-    Where the run tells GPUs apart, a bar lies on its GPU, beside those that share it. Elsewhere an attempt takes the
-    lowest lanes of its node that are free when it begins, and keeps them until it ends.
+    Where the run tells GPUs apart, a bar lies on its GPU, beside those that share it, and that of a MIG instance where
+    its memory lies. Elsewhere an attempt takes the lowest lanes of its node that are free when it begins, and keeps
+    them until it ends.
     """
     inside = np.flatnonzero(in_window(held, window) & np.isin(held.node, block.nodes))[:most]
     rows: list[int] = []
     lanes: list[float] = []
     widths: list[float] = []
     place = {int(node): int(lane) for node, lane in zip(block.nodes, block.lanes, strict=True)}
+    if held.slices is not None:
+        is_cut = ~np.isnan(held.slices[0, inside])
+        for row in inside[is_cut].tolist():
+            rows.append(row)
+            lanes.append(place[int(held.node[row])] + int(held.gpu[row]) + float(held.slices[0, row]))
+            widths.append(float(held.slices[1, row]))
+        inside = inside[~is_cut]
     for node, gpu in sorted(set(zip(held.node[inside].tolist(), held.gpu[inside].tolist(), strict=True))):
         these = inside[(held.node[inside] == node) & (held.gpu[inside] == gpu)]
         pieces, _ = pack_lanes(held.start_s[these], held.end_s[these], held.gpus[these])

@@ -14,6 +14,7 @@ import numpy as np
 
 from shunter.scheduler.energy import Downtimes, Placements
 from shunter.scheduler.errors import ConfigError, UsageError
+from shunter.scheduler.mig import GEOMETRIES
 from shunter.scheduler.types import FloatArray, IntArray
 from shunter.sim.result import Result
 from shunter.traces.cluster_spec import ClusterSpec
@@ -42,6 +43,8 @@ class Held:
         cpus: CPUs held there.
         down: What was out of service.
         down_kinds: (D,) why.
+        slices: (2, P) begin and width of a MIG instance on its GPU, as parts of the GPU's memory; NaN where there is
+            none. None: there are none at all.
     """
 
     spec: ClusterSpec
@@ -56,6 +59,7 @@ class Held:
     cpus: FloatArray
     down: Downtimes
     down_kinds: list[str]
+    slices: FloatArray | None = None
 
     def amount(self, resource: str) -> FloatArray:
         """(P,) ``gpus`` or ``cpus``."""
@@ -112,7 +116,20 @@ def held_of(result: Result) -> Held | None:
         ended=rows["ended"].to_list(),
         down=downtimes(down),
         down_kinds=[] if down is None else down.filter(~down["kind"].cast(str).is_in(STILL_UP))["kind"].to_list(),
+        slices=slices_held(spec, rows),
     )
+
+
+def slices_held(spec: ClusterSpec, rows: pl.DataFrame) -> FloatArray | None:
+    """See ``Held.slices``."""
+    if "slice" not in rows.columns or "slices" not in rows.columns:
+        return None
+    cuts = [spec.geometry_of(group) for group in spec.groups]
+    of_group = [np.nan if cut is None else GEOMETRIES[cut].slices for cut in cuts]
+    of_node = np.repeat(np.asarray(of_group, dtype=np.float64), [group.count for group in spec.groups])
+    bounds = np.stack([rows[name].to_numpy().astype(np.float64) for name in ("slice", "slices")])
+    found: FloatArray = bounds / of_node[rows["node"].to_numpy()]
+    return found
 
 
 def joined(placements: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:

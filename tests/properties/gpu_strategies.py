@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from shunter.scheduler.failover import Flapping
+from shunter.scheduler.mig import offered
 from shunter.scheduler.preemption import RULES, Preemption
 from shunter.scheduler.state import PLACEMENTS
 from shunter.sim.attempts import JobFailures
@@ -34,6 +35,7 @@ POLICIES = (
 )
 BACKFILLS = ("none", "easy", "easy-noextra", "easy-sjbf")
 PLACEMENT_NAMES = sorted(PLACEMENTS)
+GEOMETRY_NAMES = ("a30-24gb", "a100-40gb", "a100-80gb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,11 @@ class Case:
 
 
 @st.composite
-def clusters(draw: st.DrawFn) -> ClusterSpec:
-    """One to three groups of nodes, and some of: GPU types, racks, speeds, owners, quotas, a power cap."""
+def clusters(draw: st.DrawFn, *, parts: bool = False) -> ClusterSpec:
+    """One to three groups of nodes, and some of: GPU types, racks, speeds, owners, quotas, a power cap.
+
+    With ``parts`` most groups have GPUs that are cut into MIG instances or of which the memory is known.
+    """
     typed, owned = draw(st.booleans()), draw(st.sampled_from([False, False, True]))
     groups = []
     for i in range(draw(st.integers(1, 3))):
@@ -60,7 +65,7 @@ def clusters(draw: st.DrawFn) -> ClusterSpec:
             NodeGroup(
                 name=f"g{i}",
                 count=count,
-                cpus=draw(st.integers(4, 12)),
+                cpus=draw(st.integers(8, 40) if parts else st.integers(4, 12)),
                 memory_gib=draw(st.sampled_from([None, 16.0, 32.0])),
                 gpus=draw(st.integers(1, 4)),
                 gpu_type=TYPES[i] if typed else None,
@@ -70,10 +75,16 @@ def clusters(draw: st.DrawFn) -> ClusterSpec:
                 idle_w=10.0,
                 peak_w=30.0,
                 owner=draw(st.sampled_from([None, *GROUPS])) if owned and i else None,
+                mig=draw(st.sampled_from([False, *GEOMETRY_NAMES])) if parts else False,
             )
         )
     kinds = {
-        name: GpuType(speed={"default": draw(st.sampled_from([0.5, 1.0, 2.0])), "llm": 1.5}, idle_w=5.0, peak_w=105.0)
+        name: GpuType(
+            memory_gib=draw(st.sampled_from([None, 16.0, 40.0])) if parts else None,
+            speed={"default": draw(st.sampled_from([0.5, 1.0, 2.0])), "llm": 1.5},
+            idle_w=5.0,
+            peak_w=105.0,
+        )
         for name in TYPES
     }
     tiers = {"default": {"switch": 0.9, "rack": 0.8, "zone": 0.5}, "llm": {"switch": 0.5}}
@@ -106,14 +117,22 @@ def quotas_of(draw: st.DrawFn, nodes: list[NodeGroup]) -> dict[str, Quota]:
 
 
 @st.composite
-def traces(draw: st.DrawFn, cluster: ClusterSpec, *, max_jobs: int = 12, overruns: bool = True) -> Trace:
-    """Gangs, shares of a GPU and jobs without one; wishes for GPU types; many ties in time."""
+def traces(
+    draw: st.DrawFn, cluster: ClusterSpec, *, max_jobs: int = 12, overruns: bool = True, parts: bool = False
+) -> Trace:
+    """Gangs, shares of a GPU and jobs without one; wishes for GPU types; many ties in time.
+
+    With ``parts`` also MIG instances that the cluster offers, and needs of GPU memory.
+    """
+    cuts = [name for name in map(cluster.geometry_of, cluster.groups) if name is not None]
+    profiles = [None, *offered(cuts), *offered(cuts)] if cuts else [None]
     typed = bool(cluster.gpu_types)
     here = [group.gpu_type for group in cluster.groups if group.gpu_type is not None]
     wishes = [None, None, here[0], here[-1], f"{here[-1]}|{here[0]}"] if typed else [None]
     rows = []
     for i in range(draw(st.integers(1, max_jobs))):
         gpus = draw(st.sampled_from([0.0, 0.25, 0.3, 0.5, 1.0, 1.0, 2.0, 3.0]))
+        profile = draw(st.sampled_from(profiles)) if parts else None
         duration_s = float(draw(st.integers(0, 40)))
         submit_s = float(draw(st.integers(0, 60)))
         rows.append(
@@ -124,7 +143,9 @@ def traces(draw: st.DrawFn, cluster: ClusterSpec, *, max_jobs: int = 12, overrun
                 "requested_s": max(duration_s, 1.0)
                 * draw(st.sampled_from([1.0, 1.0, 2.0, *([0.5] if overruns else [])])),
                 "tasks": draw(st.sampled_from([1, 1, 1, 2, 3, 5])),
-                "gpus": gpus,
+                "gpus": gpus if profile is None else min(gpus, 1.0),
+                "gpu_profile": profile,
+                "gpu_memory_gib": draw(st.sampled_from([None, 2.0, 7.5, 12.0, 30.0])) if parts else None,
                 "cpus": float(draw(st.integers(1, 4))),
                 "memory_gib": float(draw(st.integers(0, 6))),
                 "gpu_type": draw(st.sampled_from(wishes)),
@@ -192,11 +213,17 @@ def preemptions(draw: st.DrawFn) -> Preemption:
 
 @st.composite
 def cases(
-    draw: st.DrawFn, *, preempt: bool = True, fail: bool = True, conservative: bool = False, overruns: bool = True
+    draw: st.DrawFn,
+    *,
+    preempt: bool = True,
+    fail: bool = True,
+    conservative: bool = False,
+    overruns: bool = True,
+    parts: bool = False,
 ) -> Case:
     """A replay with any of the features that go together."""
-    cluster = draw(clusters())
-    trace = draw(traces(cluster, overruns=overruns))
+    cluster = draw(clusters(parts=parts))
+    trace = draw(traces(cluster, overruns=overruns, parts=parts))
     how: dict[str, Any] = {
         "policy": draw(st.sampled_from(POLICIES)),
         "backfill": draw(st.sampled_from(BACKFILLS)),

@@ -66,7 +66,7 @@ def test_a_run_that_streams_equals_one_in_memory(case: Case, small_files: None) 
         assert_frame_equal(streamed.jobs, whole.jobs)
         for table in streamed.tables:
             assert_frame_equal(streamed.tables[table], whole.tables[table])
-    steps = whole.timeline.drop("fragmented_gpus", strict=False)
+    steps = whole.timeline.drop("free_gpus", "fragmented_gpus", strict=False)
     assert_frame_equal(steps, whole_timeline(whole), check_exact=False, abs_tol=1e-8)
     log = whole.events.filter(~pl.col("kind").is_in(["fail", "repair"]))
     assert_frame_equal(log, whole_events(whole))

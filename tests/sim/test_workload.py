@@ -70,10 +70,3 @@ def test_limits_and_clairvoyance_choose_the_run_times_that_count() -> None:
     np.testing.assert_array_equal(workload.columns.expected_s, [5.0, 20.0])
     clairvoyant = prepare(trace(cluster, cpus=[1.0, 1.0], requested_s=[5.0, 20.0]), cluster, clairvoyant=True)
     np.testing.assert_array_equal(clairvoyant.columns.expected_s, [5.0, 10.0])
-
-
-def test_a_job_that_asks_for_a_mig_instance_is_refused() -> None:
-    cluster = pool(8, resource="gpus")
-    jobs = trace(cluster, gpus=[1.0, 0.5], gpu_profile=[None, "3g.40gb"])
-    with pytest.raises(UsageError, match=r"job 'j1' \(row 1\) asks for MIG instance '3g.40gb'"):
-        prepare(jobs, cluster)

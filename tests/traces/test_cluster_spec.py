@@ -117,6 +117,8 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"failure_shape": -1.0}, {}, "groups[0].failure_shape: -1.0 is not a finite number above 0"),
     ({"idle_w": 5.0, "peak_w": 4.0}, {}, "groups[0].peak_w: 4 is below idle_w of 5"),
     ({"gpus": 0.0, "mig": True}, {}, "groups[0].mig: the nodes of this group have no GPUs"),
+    ({"mig": True, "gpu_type": "A100"}, {}, "groups[0].mig: GPU type 'A100' and its memory do not tell how the GPUs"),
+    ({"mig": "a100-80"}, {}, "groups[0].mig: unknown geometry 'a100-80'; did you mean 'a100-80gb'?"),
     ({"owner": ""}, {}, "groups[0].owner: a name cannot be empty"),
     ({"gpu_type": "A10O"}, {"gpu_types": {"A100": GpuType()}}, "groups[0].gpu_type: unknown GPU type 'A10O'; did you"),
     ({}, {"gpu_types": {"A100": GpuType(speed={"llm": 0.0})}}, "gpu_types.A100.speed.llm: 0.0 is not a finite number"),
@@ -290,7 +292,7 @@ def groups(draw: st.DrawFn, kinds: list[str]) -> NodeGroup:
         mtbf_h=mtbf_h,
         mttr_h=None if mtbf_h is None else draw(positive),
         failure_shape=draw(positive),
-        mig=draw(st.booleans()),
+        mig=draw(st.sampled_from([False, "a30-24gb", "h100-80gb"])),
     )
 
 
