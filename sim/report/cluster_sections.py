@@ -18,6 +18,7 @@ from shunter.sim.report.held import availability, held_of
 from shunter.sim.report.people import TOP
 from shunter.sim.report.tables import colour, figure, text
 from shunter.sim.result import Result
+from shunter.sim.stored import batches
 
 CLUSTER_CARDS = ("energy_kwh", "carbon_kg", "cost_total")
 """Metrics that get a card in the heading where a run gives them."""
@@ -132,7 +133,7 @@ def failure_cells(result: Result) -> list[tuple[float, str]]:
     nodes, gpus = int((inside & whole).sum()), int((inside & ~whole).sum())
     up = availability(held, first, last)
     least = int(up.argmin())
-    lost = int((result.tables["attempts"]["ended"].cast(str) == "lost").sum())
+    lost = sum(int((part["ended"].cast(str) == "lost").sum()) for part in batches(result.tables, "attempts", ["ended"]))
     hours = float(held_by_job(result)[1].sum()) / HOUR_S
     return [
         (nodes, grouped(nodes)),

@@ -6,19 +6,21 @@ specification, no reasons), they give None.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shunter.scheduler.energy import power_series
+from shunter.scheduler.energy import saved_w
 from shunter.scheduler.fairness import finish_time_fairness
 from shunter.scheduler.types import FloatArray, IntArray
 from shunter.sim.power import node_power
-from shunter.sim.report.held import Held, node_amounts
-from shunter.sim.report.series import started, step_means
+from shunter.sim.report.heatmap import overlaps
+from shunter.sim.report.held import Held, HeldRun, HeldWindow, node_amounts
+from shunter.sim.report.series import started
 from shunter.sim.result import Result
+from shunter.sim.stored import batches
 
 if TYPE_CHECKING:
     from shunter.scheduler.kernels.fragmentation import Typical
@@ -69,10 +71,10 @@ def typical_tasks(result: Result) -> Typical | None:
 
 @dataclass(frozen=True, slots=True)
 class FreeGpus:
-    """GPUs that nobody holds, as steps: values hold from ``time_s`` on, until the next.
+    """GPUs that nobody holds in a stretch of time, as steps: values hold from ``time_s`` on, until the next.
 
     Attributes:
-        time_s: (T,) rising instants.
+        time_s: (T,) rising instants; the first is the last one of the stretch before.
         free: (T,) free GPUs of the nodes that are up.
         fragmented: (T,) of them, those that the usual tasks cannot use on average, as FGD defines it.
     """
@@ -81,56 +83,87 @@ class FreeGpus:
     free: FloatArray
     fragmented: FloatArray
 
-    def means(self, edges_s: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(B,) exact means of free and fragmented GPUs in stretches of time."""
-        times = np.append(self.time_s, max(edges_s[-1], self.time_s[-1]))
-        return tuple(step_means(times, np.append(v, v[-1]), edges_s) for v in (self.free, self.fragmented))  # type: ignore[return-value]
 
-
-def free_gpus(result: Result, held: Held, from_s: float) -> FreeGpus | None:
-    """Free and fragmented GPUs of a run from ``from_s`` on; None for a cluster or a workload without GPUs.
+def free_gpus(result: Result, held: Held | HeldRun, from_s: float) -> Iterator[FreeGpus]:
+    """Free and fragmented GPUs of a run from ``from_s`` on; nothing for a cluster or a workload without GPUs.
 
     Source: Weng et al., USENIX ATC 2023, §3. Restrictions of tasks to GPU models are not counted: results do not keep
     them.
     """
-    from shunter.sim.report.fragmented import fragmentation_steps
+    from shunter.sim.report.fragmented import FreeNow
 
     typical = typical_tasks(result)
     gpus = node_amounts(held.spec, "gpus").astype(np.int64)
     if typical is None or not gpus.any():
-        return None
+        return
     cpus = node_amounts(held.spec, "cpus")
-    down = held.down
-    ends = np.isfinite(down.until_s)
-    # Releases come before what takes the same room at the same instant.
-    time_s = np.concatenate([held.end_s, held.start_s, down.until_s[ends], down.from_s])
-    kind = np.repeat([0, 2, 1, 3], [len(held.end_s), len(held.start_s), int(ends.sum()), len(ends)])
-    order = np.lexsort((kind, time_s))
-    placed, out = len(held.node), len(down.node)
-    gpu_milli, cpu_milli = (np.round(v * MILLI).astype(np.int64) for v in (held.gpus, held.cpus))
-    steps = fragmentation_steps(
-        typical,
-        cpus=np.where(cpus > 0, np.round(cpus * MILLI), UNLIMITED).astype(np.int64),
-        gpus=gpus,
-        node=np.concatenate([held.node, held.node, down.node[ends], down.node])[order],
-        gpu=np.concatenate([held.gpu, held.gpu, down.gpu[ends], down.gpu])[order],
-        cpu_step=np.concatenate([cpu_milli, -cpu_milli, np.zeros(int(ends.sum()) + out, np.int64)])[order],
-        gpu_step=np.concatenate([gpu_milli, -gpu_milli, np.zeros(int(ends.sum()) + out, np.int64)])[order],
-        down_step=np.concatenate([np.zeros(2 * placed, np.int64), np.repeat([-1, 1], [int(ends.sum()), out])])[order],
-    )
-    times = np.concatenate([[-np.inf], time_s[order]])
-    times = np.maximum(times, from_s)
-    last = np.append(times[1:] != times[:-1], True)
-    return FreeGpus(times[last], steps[0][last], steps[1][last])
+    now = FreeNow(typical, np.where(cpus > 0, np.round(cpus * MILLI), UNLIMITED).astype(np.int64), gpus)
+    reached_s = -np.inf
+    for window in held.windows():
+        times, events = free_events(window)
+        free, fragmented = now.after(**events)
+        times = np.maximum(np.append(reached_s, times), from_s)
+        reached_s = times[-1]
+        last = np.append(times[1:] != times[:-1], True)
+        yield FreeGpus(times[last], free[last], fragmented[last])
 
 
-def power_means(held: Held, edges_s: FloatArray) -> FloatArray | None:
+def free_events(window: HeldWindow) -> tuple[FloatArray, dict[str, IntArray]]:
+    """(E,) times of a window's events in order, and what they change, as ``FreeNow.after`` takes it."""
+    back, taken, outages = window.given_back, window.taken, window.outages
+    away = {name: outages[name].to_numpy() for name in ("time_s", "node", "gpu", "step")}
+    # At one instant releases come before what takes the same room, and returns before failures.
+    times = np.concatenate([back.end_s, taken.start_s, away["time_s"]])
+    kind = np.concatenate([np.zeros(len(back.node)), np.full(len(taken.node), 2), np.where(away["step"] < 0, 1, 3)])
+    order = np.lexsort((kind, times))
+
+    def milli(returned: FloatArray, held: FloatArray) -> IntArray:
+        both = [np.round(returned * MILLI), -np.round(held * MILLI), np.zeros(len(away["step"]))]
+        return np.asarray(np.concatenate(both)[order], dtype=np.int64)
+
+    placed = np.zeros(len(back.node) + len(taken.node), np.int64)
+    return times[order], {
+        "node": np.concatenate([back.node, taken.node, away["node"]])[order],
+        "gpu": np.concatenate([back.gpu, taken.gpu, away["gpu"]])[order],
+        "cpu_step": milli(back.cpus, taken.cpus),
+        "gpu_step": milli(back.gpus, taken.gpus),
+        "down_step": np.concatenate([placed, away["step"]])[order],
+    }
+
+
+def free_means(result: Result, held: Held | HeldRun, edges_s: FloatArray) -> tuple[FloatArray, FloatArray] | None:
+    """(B,) exact means of free and fragmented GPUs in stretches of time; None where ``free_gpus`` gives nothing."""
+    sums = np.zeros((2, len(edges_s) - 1))
+    steps = None
+    for steps in free_gpus(result, held, float(edges_s[0])):
+        ends_s = np.append(steps.time_s[1:], steps.time_s[-1])
+        sums += [_integrals(steps.time_s, ends_s, values, edges_s) for values in (steps.free, steps.fragmented)]
+    if steps is None:
+        return None
+    rest = steps.time_s[-1:], np.maximum(steps.time_s[-1:], edges_s[-1])
+    sums += [_integrals(*rest, values[-1:], edges_s) for values in (steps.free, steps.fragmented)]
+    free, fragmented = sums / np.diff(edges_s)
+    return free, fragmented
+
+
+def _integrals(begin_s: FloatArray, end_s: FloatArray, values: FloatArray, edges_s: FloatArray) -> FloatArray:
+    """(B,) what intervals with values add to stretches of time."""
+    one_row = np.zeros(len(values), np.int64)
+    return overlaps(one_row, begin_s, end_s, values, 1, edges_s).reshape(-1)
+
+
+def power_means(held: Held | HeldRun, edges_s: FloatArray) -> FloatArray | None:
     """(B,) mean power of the cluster in stretches of time, in W; None where the specification does not give it."""
     power = node_power(held.spec)
     if power is None:
         return None
-    times, watts = power_series(power, held.placements(), held.down, float(edges_s[0]), float(edges_s[-1]))
-    return step_means(np.append(times, edges_s[-1]), np.append(watts, watts[-1]), edges_s)
+    joules = power.at_rest_w.sum() * np.diff(edges_s)
+    joules -= _integrals(held.down.from_s, held.down.until_s, saved_w(power, held.down), edges_s)
+    for window in held.windows():
+        part = window.given_back
+        added_w = power.added_w(part.node, part.cpus, part.gpus)
+        joules += _integrals(part.start_s, part.end_s, added_w, edges_s)
+    return np.asarray(joules / np.diff(edges_s))
 
 
 # Waiting ----------------------------------------------------------------------------------------------------------
@@ -205,12 +238,14 @@ def share_at_most(values: FloatArray, grid: FloatArray) -> FloatArray:
 
 def held_by_job(result: Result) -> tuple[FloatArray, FloatArray, IntArray]:
     """Per row of the job table: seconds held over all attempts, of them lost or overhead, and preemptions; all (J,)."""
-    attempts, count = result.tables["attempts"], result.jobs.height
-    job = attempts["job"].to_numpy()
-    held_s = np.bincount(job, (attempts["end_s"] - attempts["start_s"]).to_numpy(), count).astype(np.float64)
-    wasted_s = np.zeros(count)
-    for name in ("lost_s", "overhead_s"):
-        if name in attempts.columns:
-            wasted_s += np.bincount(job, attempts[name].fill_null(0).to_numpy(), count)
-    preempted = (attempts["ended"].cast(str) == "preempted").to_numpy()
-    return held_s, wasted_s, np.bincount(job[preempted], minlength=count).astype(np.int64)
+    known = result.scan("attempts").collect_schema().names()
+    wasted = [name for name in ("lost_s", "overhead_s") if name in known]
+    held_s, wasted_s = np.zeros(result.jobs.height), np.zeros(result.jobs.height)
+    preemptions = np.zeros(result.jobs.height, dtype=np.int64)
+    for attempts in batches(result.tables, "attempts", ["job", "start_s", "end_s", "ended", *wasted]):
+        job = attempts["job"].to_numpy()
+        np.add.at(held_s, job, (attempts["end_s"] - attempts["start_s"]).to_numpy())
+        for name in wasted:
+            np.add.at(wasted_s, job, attempts[name].fill_null(0).to_numpy())
+        np.add.at(preemptions, job[(attempts["ended"].cast(str) == "preempted").to_numpy()], 1)
+    return held_s, wasted_s, preemptions

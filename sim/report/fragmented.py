@@ -9,39 +9,45 @@ from shunter.scheduler.kernels.fragmentation import WHOLE_GPU, Typical, fragment
 from shunter.scheduler.types import FloatArray, IntArray
 
 
-def fragmentation_steps(
-    typical: Typical,
-    *,
-    cpus: IntArray,
-    gpus: IntArray,
-    node: IntArray,
-    gpu: IntArray,
-    cpu_step: IntArray,
-    gpu_step: IntArray,
-    down_step: IntArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Free GPUs and fragmented GPUs of the cluster before the first event and after each, both (E + 1,).
+class FreeNow:
+    """Free and fragmented GPUs of a cluster, followed through events.
 
     Args:
         typical: The tasks that stand for the workload.
         cpus: (N,) milli-CPU of each node.
         gpus: (N,) GPUs of each node.
-        node: (E,) node of each event.
-        gpu: (E,) GPU on it; −1: the whole node, or of an allocation where GPUs are not told apart. The free amount of
-            such a node is taken as whole GPUs and at most one part of a GPU.
-        cpu_step: (E,) milli-CPU that become free.
-        gpu_step: (E,) milli-GPU that become free.
-        down_step: (E,) 1 where the node or GPU goes out of service, −1 where it comes back.
     """
-    widest = max(1, int(gpus.max(initial=1)))
-    free_gpu = np.where(np.arange(widest) < gpus[:, None], WHOLE_GPU, 0).astype(np.int64)
-    out = np.zeros((2, len(node) + 1))
-    _follow(
-        typical, cpus.copy(), gpus, free_gpu, gpus * WHOLE_GPU, np.zeros(len(gpus), np.int64),
-        np.zeros_like(free_gpu), np.zeros((2, len(gpus))), np.zeros(widest, np.int64),
-        node, gpu, cpu_step, gpu_step, down_step, out,
-    )  # fmt: skip
-    return out[0] / WHOLE_GPU, np.maximum(out[1], 0.0) / WHOLE_GPU
+
+    def __init__(self, typical: Typical, cpus: IntArray, gpus: IntArray) -> None:
+        widest = max(1, int(gpus.max(initial=1)))
+        free_gpu = np.where(np.arange(widest) < gpus[:, None], WHOLE_GPU, 0).astype(np.int64)
+        self._followed = (
+            cpus.copy(), gpus, free_gpu, gpus * WHOLE_GPU, np.zeros(len(gpus), np.int64), np.zeros_like(free_gpu),
+            np.zeros((2, len(gpus))), np.zeros(widest, np.int64),
+        )  # fmt: skip
+        self._typical = typical
+        self._sums = np.zeros(2)
+        none = np.zeros(0, np.int64)
+        _follow(typical, *self._followed, none, none, none, none, none, self._sums, True, np.zeros((2, 1)))
+
+    def after(
+        self, *, node: IntArray, gpu: IntArray, cpu_step: IntArray, gpu_step: IntArray, down_step: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Free GPUs and fragmented GPUs of the cluster before the first event and after each, both (E + 1,).
+
+        Args:
+            node: (E,) node of each event.
+            gpu: (E,) GPU on it; −1: the whole node, or of an allocation where GPUs are not told apart. The free amount
+                of such a node is taken as whole GPUs and at most one part of a GPU.
+            cpu_step: (E,) milli-CPU that become free.
+            gpu_step: (E,) milli-GPU that become free.
+            down_step: (E,) 1 where the node or GPU goes out of service, −1 where it comes back.
+        """
+        out = np.zeros((2, len(node) + 1))
+        _follow(
+            self._typical, *self._followed, node, gpu, cpu_step, gpu_step, down_step, self._sums, False, out
+        )  # fmt: skip
+        return out[0] / WHOLE_GPU, np.maximum(out[1], 0.0) / WHOLE_GPU
 
 
 @compiled
@@ -60,11 +66,17 @@ def _follow(
     cpu_step: IntArray,
     gpu_step: IntArray,
     down_step: IntArray,
+    sums: FloatArray,
+    from_start: bool,
     out: FloatArray,
 ) -> None:
-    """Carry out the events; ``of_node`` (2, N) holds each node's free and fragmented milli-GPU, ``out`` their sums."""
-    free = lost = 0.0
-    for event in range(-len(num_gpus), len(node)):
+    """Carry out the events; ``of_node`` (2, N) holds each node's free and fragmented milli-GPU, ``sums`` of all.
+
+    ``out`` (2, E + 1) is the sums before the first event and after each.
+    """
+    free, lost = sums[0], sums[1]
+    out[0, 0], out[1, 0] = free, lost
+    for event in range(-len(num_gpus) if from_start else 0, len(node)):
         if event < 0:
             n = event + len(num_gpus)
         else:
@@ -88,3 +100,4 @@ def _follow(
         lost += now - of_node[1, n]
         of_node[0, n], of_node[1, n] = idle, now
         out[0, max(event, -1) + 1], out[1, max(event, -1) + 1] = free, lost
+    sums[0], sums[1] = free, lost
