@@ -205,9 +205,9 @@ def power_series(
     Its integral until ``until_s`` is the energy. Cost: O((P + D) log (P + D)).
     """
     added_w = power.added_w(placements.node, placements.cpus, placements.gpus)
-    saved_w = _saved_w(power, down)
+    rest_w = saved_w(power, down)
     times = np.concatenate([[from_s], placements.from_s, placements.until_s, down.from_s, down.until_s])
-    steps = np.concatenate([[power.at_rest_w.sum()], added_w, -added_w, -saved_w, saved_w])
+    steps = np.concatenate([[power.at_rest_w.sum()], added_w, -added_w, -rest_w, rest_w])
     times = np.maximum(times, from_s)
     kept = times < until_s
     instants, where = np.unique(times[kept], return_inverse=True)
@@ -308,7 +308,7 @@ def _seconds(begin_s: FloatArray, end_s: FloatArray, from_s: float, until_s: flo
     return inside
 
 
-def _saved_w(power: NodePower, down: Downtimes) -> FloatArray:
+def saved_w(power: NodePower, down: Downtimes) -> FloatArray:
     """(D,) power at rest that is not drawn during each downtime."""
     saved: FloatArray = np.where(down.gpu == WHOLE_NODE, power.at_rest_w[down.node], power.gpu_idle_w[down.node])
     return saved
@@ -325,7 +325,7 @@ def _weighted(
 
 def _at_rest(power: NodePower, down: Downtimes, whole: FloatArray, lost: FloatArray) -> FloatArray:
     """(N,) power at rest times weight: of the window (N,), less the downtimes' (D,)."""
-    away = np.bincount(down.node, weights=_saved_w(power, down) * lost, minlength=len(power.idle_w))
+    away = np.bincount(down.node, weights=saved_w(power, down) * lost, minlength=len(power.idle_w))
     total: FloatArray = power.at_rest_w * whole - away
     return total
 

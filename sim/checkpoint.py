@@ -15,6 +15,7 @@ import numpy as np
 
 from shunter.scheduler.errors import OutputError, UsageError
 from shunter.sim.engine import Simulation
+from shunter.sim.saving import arrays, counts, restore
 
 FORMAT = 3
 
@@ -25,9 +26,9 @@ def save_checkpoint(path: Path, simulation: Simulation, manifest: dict[str, Any]
     Raises:
         OutputError: The file cannot be written; an older one stays as it was.
     """
-    head = {"format": FORMAT, "manifest": manifest, "spent_s": spent_s, "engine": simulation.counts()}
+    head = {"format": FORMAT, "manifest": manifest, "spent_s": spent_s, "engine": counts(simulation)}
     pending = simulation.clock.pending
-    arrays = simulation.arrays() | {
+    changing = arrays(simulation) | {
         "pending_time": np.asarray([time_s for time_s, _, _ in pending], dtype=np.float64),
         "pending_order": np.asarray([order for _, order, _ in pending], dtype=np.int64),
         "pending_value": np.asarray([-1 if value is None else value for _, _, value in pending], dtype=np.int64),
@@ -36,7 +37,7 @@ def save_checkpoint(path: Path, simulation: Simulation, manifest: dict[str, Any]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            np.savez(file, head=np.frombuffer(json.dumps(head, sort_keys=True).encode(), dtype=np.uint8), **arrays)
+            np.savez(file, head=np.frombuffer(json.dumps(head, sort_keys=True).encode(), dtype=np.uint8), **changing)
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -51,8 +52,8 @@ def load_checkpoint(path: Path, simulation: Simulation, manifest: dict[str, Any]
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
-        head = json.loads(arrays.pop("head").tobytes())
+            saved = dict(archive)
+        head = json.loads(saved.pop("head").tobytes())
     except FileNotFoundError:
         raise UsageError(f"{path}: no checkpoint to resume from") from None
     except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -63,5 +64,5 @@ def load_checkpoint(path: Path, simulation: Simulation, manifest: dict[str, Any]
     different = sorted(key for key in mine if head["manifest"].get(key) != mine[key])
     if different:
         raise UsageError(f"{path}: belongs to another replay; different: {', '.join(different)}")
-    simulation.restore(head["engine"], arrays)
+    restore(simulation, head["engine"], saved)
     return float(head["spent_s"])

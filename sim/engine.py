@@ -14,7 +14,6 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from mmap import PAGESIZE
 from typing import Any
 
 import numpy as np
@@ -639,90 +638,6 @@ class Simulation:
             self.num_done += int(released)
         if not len(finished) and not num_arrived:
             self._decide(now_s, 0, self._absorbed)
-
-    # --- saving ------------------------------------------------------------------------------------------------------
-
-    COUNTS = (
-        "num_events", "num_passes", "passes_put_off", "num_done", "num_preemptions", "_next_batch", "_absorbed",
-        "_arrived", "_next_outage", "_waits_since_s",
-    )  # fmt: skip
-
-    CHANGING = ("expected_s", "attained_s", "processors")
-    """Columns of jobs that change when they are stopped or resized."""
-
-    def counts(self) -> dict[str, int | float | list[int]]:
-        """The engine's own numbers, for a checkpoint."""
-        own: dict[str, int | float | list[int]] = {name: getattr(self, name) for name in self.COUNTS}
-        own["now_s"] = float(self.clock.now)
-        own["next_pass_s"] = self._next_pass_s
-        own["earliest_pass_s"] = self._earliest_pass_s
-        own["finished"] = self._finished[: self._num_finished].tolist()
-        return own
-
-    def claim_memory(self) -> None:
-        """Write to every page of the arrays, so that the system gives at the start what the replay will need."""
-        for values in self.arrays().values():
-            if values.flags.writeable and values.flags.c_contiguous:
-                page = values.reshape(-1).view(np.uint8)[::PAGESIZE]
-                page |= 0
-
-    def arrays(self) -> dict[str, Any]:
-        """The arrays that change during a run, by name, for a checkpoint."""
-        found = self.state.arrays()
-        if self.ledger is not None:
-            found |= {f"ledger_{name}": getattr(self.ledger, name) for name in ("usage_s", "held", "since_s")}
-        if self.lifecycle is not None:
-            found |= self.lifecycle.arrays()
-            columns = self.workload.columns
-            found |= {f"columns_{name}": getattr(columns, name) for name in self.CHANGING}
-        for part in (self.rounds, self.sharing, self.evacuation):
-            found |= {} if part is None else part.arrays()
-        if self.waits_s is not None:
-            found["waits_s"] = self.waits_s
-        return found
-
-    def restore(self, counts: dict[str, Any], arrays: dict[str, Any]) -> None:
-        """Stand where a saved simulation of the same workload and options stood."""
-        for name in self.COUNTS:
-            setattr(self, name, counts[name])
-        self._next_pass_s = counts["next_pass_s"]
-        self._earliest_pass_s = counts["earliest_pass_s"]
-        self._num_finished = len(counts["finished"])
-        self._finished[: self._num_finished] = counts["finished"]
-        self.state.restore(arrays)
-        if self.lifecycle is not None:
-            self.lifecycle.restore(arrays)
-            for name in self.CHANGING:
-                getattr(self.workload.columns, name)[:] = arrays[f"columns_{name}"]
-        if self.rounds is not None:
-            self.rounds.restore(arrays)
-        if self.sharing is not None:
-            self.sharing.restore(arrays, self.state)
-        if self.evacuation is not None:
-            self.evacuation.restore(arrays)
-        if self.waits_s is not None:
-            self.waits_s[:] = arrays["waits_s"]
-        if self.ledger is not None:
-            for name in ("usage_s", "held", "since_s"):
-                getattr(self.ledger, name)[:] = arrays[f"ledger_{name}"]
-        self.clock = EventClock(initial_time=counts["now_s"])
-        kinds: dict[Order, Callbacks]
-        kinds = {
-            Order.END: self._on_end,
-            Order.STOP: self._on_stop,
-            Order.FAULT: self._on_fault,
-            Order.RETRY: self._on_retry,
-            Order.OUTAGE: self._on_outage,
-            Order.ARRIVAL: self._on_arrival,
-            Order.PASS: self._on_pass,
-        }
-        for time_s, order, value in zip(
-            arrays["pending_time"].tolist(),
-            arrays["pending_order"].tolist(),
-            arrays["pending_value"].tolist(),
-            strict=True,
-        ):
-            self.clock.at(time_s, order, kinds[Order(order)], value)
 
 
 def _batches(submit_s: FloatArray) -> tuple[array[float], array[int]]:

@@ -27,6 +27,7 @@ from shunter.sim.faults import with_own_work
 from shunter.sim.outcome import make_result
 from shunter.sim.result import Result
 from shunter.sim.run_folder import refuse_foreign, rows_folder, told_as_output_error
+from shunter.sim.saving import claim_memory
 from shunter.sim.stored import FolderSink, StoredTables, refuse_shed
 from shunter.sim.workload import Defaults, prepare
 
@@ -175,7 +176,8 @@ def simulate(
     refuse_foreign(out.resolve())
     sink = FolderSink.take_up(rows_folder(out), manifest, simulation.lifecycle if taken_up else None)
     watch.sink = sink
-    simulation.claim_memory()
+    if simulation.is_dynamic:
+        claim_memory(simulation)
     try:
         watch.run()
         with told_as_output_error(out):

@@ -19,7 +19,8 @@ from shunter.sim.stored import batches, scan, slices
 if TYPE_CHECKING:
     import polars as pl
 
-BEGUN = ("job", "attempt", "node", "gpu", "gpus", "cpus", "slice", "slices", "start_s")
+BEGUN = ("job", "attempt", "node", "gpu", "gpus", "cpus", "start_s")
+SLICES = ("slice", "slices")
 """What is read of placements; the slices only where there are any."""
 
 ENDED = ("job", "attempt", "start_s", "end_s", "ended")
@@ -91,10 +92,9 @@ def windows_of_attempts(
 
     row = pl.int_range(pl.len(), dtype=pl.UInt32).alias("job")
     submissions = jobs.lazy().select(row, "submit_s").sort("submit_s", maintain_order=True).collect()
-    known = [name for name in scan(tables, "placements").collect_schema().names() if name in BEGUN]
     streams = (
         slices(submissions),
-        batches(tables, "placements", known),
+        begun_of(tables),
         batches(tables, "attempts", ENDED),
         *(() if outages is None else (slices(outages),)),
     )
@@ -103,6 +103,12 @@ def windows_of_attempts(
     for submitted, taken, ended, *failed in side_by_side(streams, times):
         begun = taken.select("job", "attempt", "start_s").unique(["job", "attempt"], keep="first", maintain_order=True)
         yield Window(submitted, begun, ended, taken, held.after(taken, ended), *failed)
+
+
+def begun_of(tables: Mapping[str, pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """What is read of a run's placements, in batches."""
+    known = scan(tables, "placements").collect_schema().names()
+    return batches(tables, "placements", [*BEGUN, *(name for name in SLICES if name in known)])
 
 
 class HeldNow:

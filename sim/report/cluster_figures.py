@@ -24,7 +24,7 @@ from shunter.sim.report.figures import (
     time_unit,
 )
 from shunter.sim.report.formats import HOUR_S, UNITS, amount, duration
-from shunter.sim.report.held import Held, held_of_all, node_amounts
+from shunter.sim.report.held import Held, HeldRun, held_of_all, node_amounts
 from shunter.sim.result import Result
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ REASON_COLOURS = (COLOURS[0], COLOURS[4], COLOURS[3], COLOURS[2], COLOURS[1])
 MOST_NAMES = 6
 
 
-def known_runs(results: Sequence[Result]) -> list[tuple[str, Result, Held]]:
+def known_runs(results: Sequence[Result]) -> list[tuple[str, Result, HeldRun]]:
     """Label, run and placements of the runs that have any."""
     rows = zip(series.unique_labels(results), results, held_of_all(results), strict=True)
     return [(label, result, held) for label, result, held in rows if held is not None]
@@ -52,7 +52,7 @@ def has_nodes(results: Sequence[Result]) -> bool:
 
 def has_gpus(results: Sequence[Result]) -> bool:
     """Whether the runs held GPUs of nodes."""
-    return has_nodes(results) and any((held.gpus > 0).any() for _, _, held in known_runs(results))
+    return has_nodes(results) and any(gpu_timeline.holds_gpus(held) for _, _, held in known_runs(results))
 
 
 def node_heatmap(results: Sequence[Result]) -> Figure:
@@ -111,11 +111,12 @@ def gpus(results: Sequence[Result]) -> Figure:
     block = blocks[gpu_timeline.chosen_blocks(blocks, [held for _, _, held in shown], window)[0]]
     names = shown[0][2].spec.node_names()
     unit_s, unit = time_unit(window.end_s - window.start_s)
-    drawn = [gpu_timeline.bars_of(held, block, window) for _, _, held in shown]
-    column, ranked = owners([(r, h, b) for (_, r, h), b in zip(shown, drawn, strict=True)])
+    placed = [(label, result, gpu_timeline.gathered(held, [block], window)) for label, result, held in shown]
+    drawn = [gpu_timeline.bars_of(held, block, window) for _, _, held in placed]
+    column, ranked = owners([(r, h, b) for (_, r, h), b in zip(placed, drawn, strict=True)])
     tall = min(2.6, max(1.2, 0.075 * block.size))
     figure, panels = new_figure(DOUBLE_COLUMN_IN, 0.8 + tall * len(shown), rows=len(shown))
-    for axes, (label, result, held), bars in zip(panels, shown, drawn, strict=True):
+    for axes, (label, result, held), bars in zip(panels, placed, drawn, strict=True):
         owner = result.jobs[column].to_list() if column else [None] * result.jobs.height
         boxes, fills = [], []
         for row, lane, width in zip(bars.row, bars.lane, bars.width, strict=True):
@@ -195,17 +196,17 @@ def draw_ends(axes: Axes, held: Held, bars: gpu_timeline.Bars, window: series.Wi
 
 
 def fragmented_of(results: Sequence[Result]) -> list[tuple[str, Any]]:
-    """Label and free GPUs of the runs that tell them."""
-    first = series.time_span(results)[0]
-    found = [(label, cluster_series.free_gpus(result, first)) for label, result, _ in known_runs(results)]
-    return [(label, steps) for label, steps in found if steps is not None]
+    """Label and means over time of the fragmented GPUs of the runs that tell them."""
+    edges = np.linspace(*series.time_span(results), TIME_POINTS + 1)
+    found = [(label, cluster_series.free_means(result, edges)) for label, result, _ in known_runs(results)]
+    return [(label, means[1]) for label, means in found if means is not None]
 
 
 def fragmentation(results: Sequence[Result]) -> Figure:
     """Fragmented GPUs, as FGD defines them, over time."""
     edges = np.linspace(*series.time_span(results), TIME_POINTS + 1)
     found = fragmented_of(results)
-    return strips([n for n, _ in found], edges, [s.means(edges)[1] for _, s in found], "Fragmented GPUs")[0]
+    return strips([n for n, _ in found], edges, [means for _, means in found], "Fragmented GPUs")[0]
 
 
 def power_of(results: Sequence[Result]) -> list[tuple[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 from shunter.scheduler.types import FloatArray, IntArray
 from shunter.sim.report import cluster_series, gpu_timeline, heatmap, series
 from shunter.sim.report.formats import HOUR_S, ONE_UNIT_HOURS, amount
-from shunter.sim.report.held import Held, cluster_of, held_of_all
+from shunter.sim.report.held import HeldRun, cluster_of, held_of_all
 from shunter.sim.report.page_data import TIME_POINTS, rounded, significant
 from shunter.sim.report.people import TOP, people
 from shunter.sim.result import Result
@@ -41,14 +41,14 @@ def bytes_of(values: FloatArray | IntArray) -> str:
     return base64.b64encode(np.clip(np.round(values), 0, 255).astype(np.uint8).tobytes()).decode()
 
 
-def same_nodes(held: Sequence[Held | None]) -> list[Held]:
+def same_nodes(held: Sequence[HeldRun | None]) -> list[HeldRun]:
     """The runs with placements, if all of them are on nodes of the same names and amounts; else none."""
     known = [h for h in held if h is not None]
     nodes = [[(g.name, g.count, g.cpus, g.gpus) for g in h.spec.groups] for h in known]
     return known if all(n == nodes[0] for n in nodes) else []
 
 
-def heat_data(held: Sequence[Held | None], resource: str, span: tuple[float, float]) -> dict[str, Any] | None:
+def heat_data(held: Sequence[HeldRun | None], resource: str, span: tuple[float, float]) -> dict[str, Any] | None:
     """The node × time pictures; None without placements, or where the runs are on different nodes."""
     known = same_nodes(held)
     if not known or not sum(g.count for g in known[0].spec.groups if getattr(g, resource)):
@@ -78,12 +78,12 @@ def heat_data(held: Sequence[Held | None], resource: str, span: tuple[float, flo
 
 
 def gpu_data(
-    results: Sequence[Result], held: Sequence[Held | None], gantt_start_s: float | None
+    results: Sequence[Result], held: Sequence[HeldRun | None], gantt_start_s: float | None
 ) -> dict[str, Any] | None:
     """The attempts on the GPUs of a few blocks of nodes in one window; None without placements or GPUs."""
     known = same_nodes(held)
     blocks = gpu_timeline.blocks_of(known[0].spec) if known else []
-    if not blocks or not any((h.gpus > 0).any() for h in known):
+    if not blocks or not any(gpu_timeline.holds_gpus(h) for h in known):
         return None
     window = gpu_timeline.busiest(known[0], series.interesting_windows(results, gantt_start_s))
     chosen = gpu_timeline.chosen_blocks(blocks, known, window)
@@ -108,7 +108,7 @@ def gpu_data(
 
 
 def gpu_run(
-    result: Result, held: Held | None, blocks: Sequence[gpu_timeline.Block], window: series.Window, num_runs: int
+    result: Result, held: HeldRun | None, blocks: Sequence[gpu_timeline.Block], window: series.Window, num_runs: int
 ) -> dict[str, Any] | None:
     """A run's bars, a list a block: ``[job, attempt, start, end, ended, lane, lanes]``, and the jobs that they name.
 
@@ -116,19 +116,20 @@ def gpu_run(
     """
     if held is None:
         return None
+    drawn = gpu_timeline.gathered(held, blocks, window)
     most = max(1, gpu_timeline.MAX_BARS // num_runs)
     known: dict[int, int] = {}
     lists = []
     for block in blocks:
-        bars = gpu_timeline.bars_of(held, block, window, most)
+        bars = gpu_timeline.bars_of(drawn, block, window, most)
         lists.append(
             [
                 [
-                    known.setdefault(int(held.job[row]), len(known)),
-                    int(held.attempt[row]),
-                    significant(held.start_s[row] - window.start_s, 8),
-                    significant(held.end_s[row] - window.start_s, 8),
-                    held.ended[row][0],
+                    known.setdefault(int(drawn.job[row]), len(known)),
+                    int(drawn.attempt[row]),
+                    significant(drawn.start_s[row] - window.start_s, 8),
+                    significant(drawn.end_s[row] - window.start_s, 8),
+                    drawn.ended[row][0],
                     significant(lane),
                     significant(width),
                 ]
@@ -144,7 +145,7 @@ def gpu_run(
     }
 
 
-def away_rows(held: Held, block: gpu_timeline.Block, number: int, window: series.Window) -> list[list[float]]:
+def away_rows(held: HeldRun, block: gpu_timeline.Block, number: int, window: series.Window) -> list[list[float]]:
     """Outages of a block inside a window: ``[number, row of the node in it, gpu, from, until]``, as times of bars."""
     down = held.down
     inside = (down.from_s < window.end_s) & (down.until_s > window.start_s) & np.isin(down.node, block.nodes)
@@ -162,17 +163,17 @@ def away_rows(held: Held, block: gpu_timeline.Block, number: int, window: series
 
 
 def free_data(
-    results: Sequence[Result], held: Sequence[Held | None], span: tuple[float, float]
+    results: Sequence[Result], held: Sequence[HeldRun | None], span: tuple[float, float]
 ) -> dict[str, Any] | None:
     """Means over time of GPUs that are free and of those that are fragmented."""
     edges = np.linspace(*span, TIME_POINTS + 1)
     runs: list[dict[str, Any] | None] = []
     for result, h in zip(results, held, strict=True):
-        steps = None if h is None else cluster_series.free_gpus(result, span[0])
-        if steps is None:
+        means = None if h is None else cluster_series.free_means(result, edges)
+        if means is None:
             runs.append(None)
             continue
-        free, fragmented = steps.means(edges)
+        free, fragmented = means
         share = f", {100 * fragmented.mean() / free.mean():.1f} % of those free" if free.mean() > 0 else ""
         runs.append(
             {
@@ -183,7 +184,7 @@ def free_data(
     return {"runs": runs} if any(runs) else None
 
 
-def power_data(held: Sequence[Held | None], span: tuple[float, float]) -> dict[str, Any] | None:
+def power_data(held: Sequence[HeldRun | None], span: tuple[float, float]) -> dict[str, Any] | None:
     """Mean power over time in kW, and the cap."""
     edges = np.linspace(*span, TIME_POINTS + 1)
     means = [None if h is None else cluster_series.power_means(h, edges) for h in held]

@@ -7,17 +7,18 @@ specification, no reasons), they give None.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from shunter.scheduler.energy import power_series
+from shunter.scheduler.energy import saved_w
 from shunter.scheduler.fairness import finish_time_fairness
 from shunter.scheduler.types import FloatArray, IntArray
 from shunter.sim.power import node_power
-from shunter.sim.report.held import Held
-from shunter.sim.report.series import started, step_means
+from shunter.sim.report.heatmap import overlaps
+from shunter.sim.report.held import Held, HeldRun
+from shunter.sim.report.series import started
 from shunter.sim.result import Result
+from shunter.sim.stored import batches, scan
 
 REASONS = ("queue", "fragmentation", "quota", "gang", "failure")
 """What a job can wait for, in the order of the columns ``wait_…_s``."""
@@ -34,45 +35,44 @@ REASON_MEANINGS = (
 # Over time --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class FreeGpus:
-    """GPUs that nobody holds, as steps: values hold from ``time_s`` on, until the next.
-
-    Attributes:
-        time_s: (T,) rising instants.
-        free: (T,) free GPUs of the nodes that are up.
-        fragmented: (T,) of them, those that the usual tasks cannot use on average, as FGD defines it.
-    """
-
-    time_s: FloatArray
-    free: FloatArray
-    fragmented: FloatArray
-
-    def means(self, edges_s: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(B,) exact means of free and fragmented GPUs in stretches of time."""
-        times = np.append(self.time_s, max(edges_s[-1], self.time_s[-1]))
-        return tuple(step_means(times, np.append(v, v[-1]), edges_s) for v in (self.free, self.fragmented))  # type: ignore[return-value]
-
-
-def free_gpus(result: Result, from_s: float) -> FreeGpus | None:
-    """Free and fragmented GPUs of a run from ``from_s`` on; None where its timeline does not tell them."""
-    if "fragmented_gpus" not in result.timeline.columns:
+def free_means(result: Result, edges_s: FloatArray) -> tuple[FloatArray, FloatArray] | None:
+    """(B,) exact means of free and fragmented GPUs in stretches of time; None where the timeline does not tell them."""
+    names = ["time_s", "free_gpus", "fragmented_gpus"]
+    if names[-1] not in scan(result.tables, "timeline").collect_schema().names():
         return None
-    known = result.timeline.drop_nulls(["free_gpus", "fragmented_gpus"])
-    if not known.height:
+    sums = np.zeros((2, len(edges_s) - 1))
+    time_s, values = np.zeros(0), np.zeros((2, 0))
+    for part in batches(result.tables, "timeline", names):
+        steps = part.drop_nulls().to_numpy().T
+        time_s = np.append(time_s[-1:], steps[0])
+        values = np.concatenate([values[:, -1:], steps[1:]], axis=1)
+        sums += [_integrals(time_s[:-1], time_s[1:], row[:-1], edges_s) for row in values]
+    if not len(time_s):
         return None
-    times = np.maximum(known["time_s"].to_numpy(), from_s)
-    last = np.append(times[1:] != times[:-1], True)
-    return FreeGpus(times[last], known["free_gpus"].to_numpy()[last], known["fragmented_gpus"].to_numpy()[last])
+    rest_s = np.maximum(time_s[-1:], edges_s[-1])
+    sums += [_integrals(time_s[-1:], rest_s, row[-1:], edges_s) for row in values]
+    free, fragmented = sums / np.diff(edges_s)
+    return free, fragmented
 
 
-def power_means(held: Held, edges_s: FloatArray) -> FloatArray | None:
+def _integrals(begin_s: FloatArray, end_s: FloatArray, values: FloatArray, edges_s: FloatArray) -> FloatArray:
+    """(B,) what intervals with values add to stretches of time."""
+    one_row = np.zeros(len(values), np.int64)
+    return overlaps(one_row, begin_s, end_s, values, 1, edges_s).reshape(-1)
+
+
+def power_means(held: Held | HeldRun, edges_s: FloatArray) -> FloatArray | None:
     """(B,) mean power of the cluster in stretches of time, in W; None where the specification does not give it."""
     power = node_power(held.spec)
     if power is None:
         return None
-    times, watts = power_series(power, held.placements(), held.down, float(edges_s[0]), float(edges_s[-1]))
-    return step_means(np.append(times, edges_s[-1]), np.append(watts, watts[-1]), edges_s)
+    joules = power.at_rest_w.sum() * np.diff(edges_s)
+    joules -= _integrals(held.down.from_s, held.down.until_s, saved_w(power, held.down), edges_s)
+    for window in held.windows():
+        part = window.given_back
+        added_w = power.added_w(part.node, part.cpus, part.gpus)
+        joules += _integrals(part.start_s, part.end_s, added_w, edges_s)
+    return np.asarray(joules / np.diff(edges_s))
 
 
 # Waiting ----------------------------------------------------------------------------------------------------------
@@ -147,12 +147,14 @@ def share_at_most(values: FloatArray, grid: FloatArray) -> FloatArray:
 
 def held_by_job(result: Result) -> tuple[FloatArray, FloatArray, IntArray]:
     """Per row of the job table: seconds held over all attempts, of them lost or overhead, and preemptions; all (J,)."""
-    attempts, count = result.tables["attempts"], result.jobs.height
-    job = attempts["job"].to_numpy()
-    held_s = np.bincount(job, (attempts["end_s"] - attempts["start_s"]).to_numpy(), count).astype(np.float64)
-    wasted_s = np.zeros(count)
-    for name in ("lost_s", "overhead_s"):
-        if name in attempts.columns:
-            wasted_s += np.bincount(job, attempts[name].fill_null(0).to_numpy(), count)
-    preempted = (attempts["ended"].cast(str) == "preempted").to_numpy()
-    return held_s, wasted_s, np.bincount(job[preempted], minlength=count).astype(np.int64)
+    known = result.scan("attempts").collect_schema().names()
+    wasted = [name for name in ("lost_s", "overhead_s") if name in known]
+    held_s, wasted_s = np.zeros(result.jobs.height), np.zeros(result.jobs.height)
+    preemptions = np.zeros(result.jobs.height, dtype=np.int64)
+    for attempts in batches(result.tables, "attempts", ["job", "start_s", "end_s", "ended", *wasted]):
+        job = attempts["job"].to_numpy()
+        np.add.at(held_s, job, (attempts["end_s"] - attempts["start_s"]).to_numpy())
+        for name in wasted:
+            np.add.at(wasted_s, job, attempts[name].fill_null(0).to_numpy())
+        np.add.at(preemptions, job[(attempts["ended"].cast(str) == "preempted").to_numpy()], 1)
+    return held_s, wasted_s, preemptions

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shunter.scheduler.types import BoolArray, FloatArray, IntArray
-from shunter.sim.report.held import Held, node_amounts
+from shunter.sim.report.held import Held, HeldRun, node_amounts
 from shunter.sim.report.series import Window, pack_lanes
 from shunter.traces.cluster_spec import ClusterSpec
 
@@ -75,7 +75,11 @@ def in_window(held: Held, window: Window) -> BoolArray:
 
 
 def chosen_blocks(
-    blocks: Sequence[Block], runs: Sequence[Held], window: Window, most: int = MAX_BLOCKS, max_bars: int = MAX_BARS
+    blocks: Sequence[Block],
+    runs: Sequence[Held | HeldRun],
+    window: Window,
+    most: int = MAX_BLOCKS,
+    max_bars: int = MAX_BARS,
 ) -> list[int]:
     """The blocks whose GPUs are held longest in the window over all runs, the first the longest; at least one.
 
@@ -87,15 +91,37 @@ def chosen_blocks(
     for i, block in enumerate(blocks):
         block_of[block.nodes] = i
     seconds, bars = np.zeros(len(blocks)), np.zeros(len(blocks))
-    for held in runs:
-        inside = in_window(held, window)
-        where = block_of[held.node[inside]]
-        length_s = np.minimum(held.end_s, window.end_s) - np.maximum(held.start_s, window.start_s)
-        seconds += np.bincount(where, (length_s * held.gpus)[inside], len(blocks))
+    for part in (stretch.given_back for run in runs for stretch in run.windows()):
+        inside = in_window(part, window)
+        where = block_of[part.node[inside]]
+        seconds += np.bincount(where, held_inside(part, window)[inside], len(blocks))
         bars += np.bincount(where, minlength=len(blocks))
     order = np.lexsort((np.arange(len(blocks)), -seconds))[:most]
     fitting = int(np.sum(np.cumsum(bars[order]) <= max_bars))
     return [int(i) for i in order[: max(1, fitting)]]
+
+
+def held_inside(held: Held, window: Window) -> FloatArray:
+    """(P,) GPU-seconds that lie in the window, of those that do."""
+    length_s = np.minimum(held.end_s, window.end_s) - np.maximum(held.start_s, window.start_s)
+    inside: FloatArray = length_s * held.gpus
+    return inside
+
+
+def holds_gpus(run: Held | HeldRun) -> bool:
+    """Whether any attempt held a GPU."""
+    return any(bool((stretch.given_back.gpus > 0).any()) for stretch in run.windows())
+
+
+def gathered(run: Held | HeldRun, blocks: Sequence[Block], window: Window) -> Held:
+    """What held GPUs of some blocks inside the window, sorted by start, then job, node and GPU."""
+    nodes = np.concatenate([block.nodes for block in blocks])
+    parts = []
+    for stretch in run.windows():
+        part = stretch.given_back
+        parts.append(part.take(np.flatnonzero(in_window(part, window) & np.isin(part.node, nodes))))
+    held = Held.joined(parts)
+    return held.take(np.lexsort((held.gpu, held.node, held.job, held.start_s)))
 
 
 def bars_of(held: Held, block: Block, window: Window, most: int = MAX_BARS) -> Bars:
@@ -128,12 +154,10 @@ def bars_of(held: Held, block: Block, window: Window, most: int = MAX_BARS) -> B
     return Bars(np.asarray(rows, dtype=np.int64), np.asarray(lanes), np.asarray(widths))
 
 
-def busiest(held: Held, windows: Sequence[Window]) -> Window:
+def busiest(run: Held | HeldRun, windows: Sequence[Window]) -> Window:
     """Of several windows the one in which most GPUs are held on average; the first of equals."""
-
-    def mean_held(window: Window) -> float:
-        inside = in_window(held, window)
-        length_s = np.minimum(held.end_s, window.end_s) - np.maximum(held.start_s, window.start_s)
-        return float((length_s * held.gpus)[inside].sum()) / (window.end_s - window.start_s)
-
-    return max(windows, key=mean_held)
+    held_s = np.zeros(len(windows))
+    for stretch in run.windows():
+        part = stretch.given_back
+        held_s += [float(held_inside(part, w)[in_window(part, w)].sum()) for w in windows]
+    return windows[int(np.argmax(held_s / [window.end_s - window.start_s for window in windows]))]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shunter.scheduler.types import FloatArray, IntArray
-from shunter.sim.report.held import Held, node_amounts
+from shunter.sim.report.held import Held, HeldRun, node_amounts
 from shunter.traces.cluster_spec import ClusterSpec
 
 MAX_ROWS = 120
@@ -102,29 +102,62 @@ def overlaps(
     return total
 
 
-def jobs_in_cells(held: Held, row: IntArray, num_rows: int, edges_s: FloatArray) -> IntArray:
-    """Different jobs that ran in each cell for any time, (R, B); a gang on two nodes of one row is one job."""
-    bins = len(edges_s) - 1
-    kept = (row >= 0) & (held.end_s > np.maximum(held.start_s, edges_s[0])) & (held.start_s < edges_s[-1])
-    first = np.maximum(np.searchsorted(edges_s, held.start_s[kept], side="right") - 1, 0)
-    last = np.minimum(np.searchsorted(edges_s, held.end_s[kept], side="left") - 1, bins - 1)
-    order = np.lexsort((first, held.job[kept], row[kept]))
-    rows, jobs, first, last = row[kept][order], held.job[kept][order], first[order], last[order]
-    # Attempts of a job follow one another and those on several GPUs are equal, so the one before reaches farthest.
-    again = np.append(False, (rows[1:] == rows[:-1]) & (jobs[1:] == jobs[:-1]))
-    reached = np.append(-1, last[:-1]) if len(last) else last
-    first = np.where(again, np.maximum(first, reached + 1), first)
-    fresh = first <= last
-    width = bins + 1
-    begins = np.bincount(rows[fresh] * width + first[fresh], minlength=num_rows * width)
-    ends = np.bincount(rows[fresh] * width + last[fresh] + 1, minlength=num_rows * width)
-    return np.cumsum((begins - ends).reshape(num_rows, width), axis=1)[:, :bins]
+class JobsInCells:
+    """Different jobs that ran in each cell for any time; a gang on two nodes of one row is one job.
+
+    Args:
+        num_rows: R.
+        edges_s: (B + 1,) rising edges of the stretches.
+    """
+
+    def __init__(self, num_rows: int, edges_s: FloatArray) -> None:
+        self._edges_s = edges_s
+        self._steps = np.zeros((num_rows, len(edges_s)), dtype=np.int64)
+        none = np.zeros(0, dtype=np.int64)
+        self._open = none, none, none  # row, job and the last cell that it has reached, of jobs that go on
+
+    def add(self, held: Held, row: IntArray) -> None:
+        """Further placements, none of which ended before those so far; ``row`` (P,) is negative where none counts."""
+        edges_s, bins = self._edges_s, len(self._edges_s) - 1
+        kept = (row >= 0) & (held.end_s > np.maximum(held.start_s, edges_s[0])) & (held.start_s < edges_s[-1])
+        first = np.maximum(np.searchsorted(edges_s, held.start_s[kept], side="right") - 1, 0)
+        last = np.minimum(np.searchsorted(edges_s, held.end_s[kept], side="left") - 1, bins - 1)
+        rows, jobs, reached = self._open
+        before = len(rows)
+        rows, jobs = np.concatenate([rows, row[kept]]), np.concatenate([jobs, held.job[kept]])
+        first = np.concatenate([np.full(before, -1), first])
+        last = np.concatenate([reached, last])
+        order = np.lexsort((first, jobs, rows))
+        rows, jobs, first, last = rows[order], jobs[order], first[order], last[order]
+        # Attempts of a job follow one another and those on several GPUs are equal, so the one before reaches farthest.
+        again = np.append(False, (rows[1:] == rows[:-1]) & (jobs[1:] == jobs[:-1]))[: len(rows)]
+        so_far = np.append(-1, last[:-1])[: len(last)]
+        begin = np.where(again, np.maximum(first, so_far + 1), first)
+        fresh = (begin <= last) & (order >= before)
+        np.add.at(self._steps, (rows[fresh], begin[fresh]), 1)
+        np.subtract.at(self._steps, (rows[fresh], last[fresh] + 1), 1)
+        if held.goes_on is not None:
+            over = np.unique(held.job[~held.goes_on])
+            stays = ~np.isin(jobs, over) & ~np.append(again[1:], False)[: len(again)]
+            self._open = rows[stays], jobs[stays], last[stays]
+
+    @property
+    def counts(self) -> IntArray:
+        """(R, B) jobs."""
+        found: IntArray = np.cumsum(self._steps, axis=1)[:, :-1]
+        return found
 
 
-def heat_map(held: Held, rows: NodeRows, resource: str, edges_s: FloatArray) -> HeatMap:
+def heat_map(held: Held | HeldRun, rows: NodeRows, resource: str, edges_s: FloatArray) -> HeatMap:
     """The picture of a run: how much of what was in service was held, by rows of nodes and stretches of time."""
     num_rows, width_s = len(rows.amount), np.diff(edges_s)
-    used = overlaps(rows.row_of[held.node], held.start_s, held.end_s, held.amount(resource), num_rows, edges_s)
+    used = np.zeros((num_rows, len(edges_s) - 1))
+    jobs = JobsInCells(num_rows, edges_s)
+    for window in held.windows():
+        part = window.given_back
+        row = rows.row_of[part.node]
+        used += overlaps(row, part.start_s, part.end_s, part.amount(resource), num_rows, edges_s)
+        jobs.add(part, row)
     lost = np.zeros_like(used)
     if len(held.down.node):
         whole = node_amounts(held.spec, resource)[held.down.node]
@@ -133,8 +166,7 @@ def heat_map(held: Held, rows: NodeRows, resource: str, edges_s: FloatArray) -> 
     there = rows.amount[:, None] * width_s
     available = there - lost
     share = np.divide(used, available, out=np.zeros_like(used), where=available > 1e-9 * there)
-    jobs = jobs_in_cells(held, rows.row_of[held.node], num_rows, edges_s)
-    return HeatMap(np.clip(share, 0.0, 1.0), np.clip(lost / there, 0.0, 1.0), jobs)
+    return HeatMap(np.clip(share, 0.0, 1.0), np.clip(lost / there, 0.0, 1.0), jobs.counts)
 
 
 def row_names(spec: ClusterSpec, rows: NodeRows) -> list[str]:

@@ -6,17 +6,19 @@ them gives None, and the report is then the one of a plain pool.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shunter.scheduler.energy import Downtimes, Placements
 from shunter.scheduler.errors import ConfigError, UsageError
 from shunter.scheduler.mig import GEOMETRIES
-from shunter.scheduler.types import FloatArray, IntArray
+from shunter.scheduler.types import BoolArray, FloatArray, IntArray
 from shunter.sim.result import Result
+from shunter.sim.stored import batches
+from shunter.sim.windows import BEGUN, ENDED, HeldNow, begun_of, side_by_side
 from shunter.traces.cluster_spec import ClusterSpec
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 STILL_UP = ("notice", "probation")
 """Kinds of outages in which a node only takes nothing new: it is up and runs what it has."""
+
+
+COLUMNS = ("job", "attempt", "node", "gpu", "start_s", "end_s", "gpus", "cpus")
+"""Of ``Held``, one value a placement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class Held:
         down_kinds: (D,) why.
         slices: (2, P) begin and width of a MIG instance on its GPU, as parts of the GPU's memory; NaN where there is
             none. None: there are none at all.
+        goes_on: Whether the job has a further attempt; None where that does not matter.
     """
 
     spec: ClusterSpec
@@ -54,20 +61,118 @@ class Held:
     gpu: IntArray
     start_s: FloatArray
     end_s: FloatArray
-    ended: list[str]
+    ended: Sequence[str] | pl.Series
     gpus: FloatArray
     cpus: FloatArray
     down: Downtimes
     down_kinds: list[str]
     slices: FloatArray | None = None
+    goes_on: BoolArray | None = None
 
     def amount(self, resource: str) -> FloatArray:
         """(P,) ``gpus`` or ``cpus``."""
         return self.gpus if resource == "gpus" else self.cpus
 
+    def windows(self) -> Iterator[HeldWindow]:
+        """All of it at once."""
+        yield HeldWindow(self, self, outage_steps(self.down))
+
+    def take(self, rows: IntArray) -> Held:
+        """Some of the rows, in this order."""
+        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in COLUMNS}
+        columns["slices"] = None if self.slices is None else self.slices[:, rows]
+        return replace(self, ended=[self.ended[i] for i in rows.tolist()], goes_on=None, **columns)
+
+    @staticmethod
+    def joined(parts: Sequence[Held]) -> Held:
+        """The rows of several parts of one run, at least one."""
+        columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+        cut = [part.slices for part in parts if part.slices is not None]
+        columns["slices"] = np.concatenate(cut, axis=1) if cut else None
+        return replace(parts[0], ended=[why for part in parts for why in part.ended], goes_on=None, **columns)
+
     def placements(self) -> Placements:
         """The same for ``scheduler.energy``."""
         return Placements(self.job, self.node, self.start_s, self.end_s, self.cpus, self.gpus)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldWindow:
+    """What happened in a stretch of time.
+
+    Attributes:
+        taken: Placements that begin in it, with their ends only if these are known.
+        given_back: Placements that end in it.
+        outages: ``time_s``, ``node``, ``gpu`` and ``step``: 1 where something goes out of service, −1 where it returns.
+    """
+
+    taken: Held
+    given_back: Held
+    outages: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRun:
+    """What ran where in a run, to be read a stretch of time after the other.
+
+    Attributes:
+        result: The run.
+        spec: The cluster.
+        down: What was out of service.
+        down_kinds: (D,) why.
+    """
+
+    result: Result
+    spec: ClusterSpec
+    down: Downtimes
+    down_kinds: list[str]
+
+    def windows(self) -> Iterator[HeldWindow]:
+        """The run in the order of time.
+
+        Raises:
+            UsageError: The tables name jobs or nodes that there are not, or are not in the order of time.
+        """
+        result = self.result
+        if not set(BEGUN) <= set(result.scan("placements").collect_schema().names()):
+            yield from self.whole().windows()  # written by hand, or by another program
+            return
+        attempts = result.jobs["attempts"].to_numpy()
+        streams = (
+            begun_of(result.tables),
+            batches(result.tables, "attempts", ENDED),
+            iter([outage_steps(self.down)]),
+        )
+        now = HeldNow()
+        for taken, ended, outages in side_by_side(streams, ("start_s", "end_s", "time_s")):
+            begun = self._held(taken)
+            given_back = self._held(now.after(taken, ended))
+            goes_on = given_back.attempt < attempts[given_back.job]
+            yield HeldWindow(begun, replace(given_back, goes_on=goes_on), outages)
+
+    def whole(self) -> Held:
+        """All of it in memory."""
+        return self._held(joined(self.result.tables["placements"], self.result.tables["attempts"]))
+
+    def _held(self, rows: pl.DataFrame) -> Held:
+        """Rows of a table; without ends where it has none."""
+        for column, size in (("node", self.spec.num_nodes), ("job", self.result.jobs.height)):
+            refuse_strangers("placements", rows, column, size)
+        return Held(
+            spec=self.spec,
+            job=rows["job"].to_numpy(),
+            attempt=rows["attempt"].to_numpy(),
+            node=rows["node"].to_numpy(),
+            gpu=rows["gpu"].to_numpy(),
+            start_s=floats(rows, "start_s"),
+            end_s=floats(rows, "end_s"),
+            gpus=floats(rows, "gpus"),
+            cpus=floats(rows, "cpus"),
+            ended=rows["ended"] if "ended" in rows.columns else [],
+            down=self.down,
+            down_kinds=self.down_kinds,
+            slices=slices_held(self.spec, rows),
+        )
 
 
 def node_amounts(spec: ClusterSpec, resource: str) -> FloatArray:
@@ -85,39 +190,41 @@ def cluster_of(result: Result) -> ClusterSpec | None:
         return None
 
 
-def held_of(result: Result) -> Held | None:
+def held_of(result: Result) -> HeldRun | None:
     """What ran where; None for a run without placements or without its cluster.
 
     Raises:
-        UsageError: The tables name jobs or nodes that there are not.
+        UsageError: The outages name nodes that there are not.
     """
     spec = cluster_of(result)
     if spec is None or "placements" not in result.tables or "attempts" not in result.tables:
         return None
-    rows = joined(result.tables["placements"], result.tables["attempts"])
     down = result.tables.get("outages")
-    for what, table, column, size in (
-        ("placements", rows, "node", spec.num_nodes),
-        ("placements", rows, "job", result.jobs.height),
-        ("outages", down, "node", spec.num_nodes),
-    ):
-        if table is not None and table.height and not table[column].is_between(0, size - 1).all():
-            raise UsageError(f"{what}.parquet: names a {column} that is not one of the run's {size}; the files differ")
-    return Held(
-        spec=spec,
-        job=rows["job"].to_numpy(),
-        attempt=rows["attempt"].to_numpy(),
-        node=rows["node"].to_numpy(),
-        gpu=rows["gpu"].to_numpy(),
-        start_s=floats(rows, "start_s"),
-        end_s=floats(rows, "end_s"),
-        gpus=floats(rows, "gpus"),
-        cpus=floats(rows, "cpus"),
-        ended=rows["ended"].to_list(),
-        down=downtimes(down),
-        down_kinds=[] if down is None else down.filter(~down["kind"].cast(str).is_in(STILL_UP))["kind"].to_list(),
-        slices=slices_held(spec, rows),
-    )
+    if down is not None:
+        refuse_strangers("outages", down, "node", spec.num_nodes)
+    kinds = [] if down is None else down.filter(~down["kind"].cast(str).is_in(STILL_UP))["kind"].to_list()
+    return HeldRun(result, spec, downtimes(down), kinds)
+
+
+def refuse_strangers(name: str, table: pl.DataFrame, column: str, size: int) -> None:
+    """Raise UsageError when a table names a job or node that there is not."""
+    if table.height and not table[column].is_between(0, size - 1).all():
+        raise UsageError(f"{name}.parquet: names a {column} that is not one of the run's {size}; the files differ")
+
+
+def outage_steps(down: Downtimes) -> pl.DataFrame:
+    """When something goes out of service and returns, by time; see ``HeldWindow``."""
+    import polars as pl
+
+    ends = np.isfinite(down.until_s)
+    return pl.DataFrame(
+        {
+            "time_s": np.concatenate([down.until_s[ends], down.from_s]),
+            "node": np.concatenate([down.node[ends], down.node]),
+            "gpu": np.concatenate([down.gpu[ends], down.gpu]),
+            "step": np.repeat(np.asarray([-1, 1]), [int(ends.sum()), len(ends)]),
+        }
+    ).sort("time_s", maintain_order=True)
 
 
 def slices_held(spec: ClusterSpec, rows: pl.DataFrame) -> FloatArray | None:
@@ -162,7 +269,7 @@ def downtimes(outages: pl.DataFrame | None) -> Downtimes:
     )
 
 
-def availability(held: Held, first_s: float, last_s: float) -> FloatArray:
+def availability(held: Held | HeldRun, first_s: float, last_s: float) -> FloatArray:
     """(N,) share of the time between two instants in which each node was up; outages of single GPUs do not count."""
     whole = held.down.gpu < 0
     length_s = np.minimum(held.down.until_s, last_s) - np.maximum(held.down.from_s, first_s)
@@ -171,6 +278,6 @@ def availability(held: Held, first_s: float, last_s: float) -> FloatArray:
     return share
 
 
-def held_of_all(results: Sequence[Result]) -> list[Held | None]:
+def held_of_all(results: Sequence[Result]) -> list[HeldRun | None]:
     """``held_of`` each run."""
     return [held_of(result) for result in results]

@@ -40,7 +40,10 @@ def unique_labels(results: Sequence[Result]) -> list[str]:
 
 def primary_resource(results: Sequence[Result]) -> str:
     """``gpus`` when any run used GPUs, else ``cpus``: what utilisation and job sizes are counted in."""
-    return "gpus" if any((r.timeline["used_gpus"] > 0).any() for r in results) else "cpus"
+    import polars as pl
+
+    used = (r.scan("timeline").select((pl.col("used_gpus") > 0).any()).collect().item() for r in results)
+    return "gpus" if any(used) else "cpus"
 
 
 def started(result: Result) -> pl.DataFrame:
@@ -110,8 +113,10 @@ def step_means(times_s: FloatArray, values: FloatArray, edges_s: FloatArray) -> 
 
 def timeline_means(result: Result, column: str, edges_s: FloatArray) -> FloatArray:
     """(B,) time-weighted means of a timeline column between ``edges_s``; nulls count as 0."""
-    times = result.timeline["time_s"].to_numpy()
-    return step_means(times, result.timeline[column].fill_null(0).to_numpy().astype(np.float64), edges_s)
+    import polars as pl
+
+    steps = result.scan("timeline").select("time_s", pl.col(column).cast(pl.Float64).fill_null(0)).collect()
+    return step_means(steps["time_s"].to_numpy(), steps[column].to_numpy(), edges_s)
 
 
 # Job sizes --------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ PAGES_WITH_PYTHON = [
     "docs/reference/cluster-files.md",
     "docs/reference/energy-and-cost.md",
     "docs/reference/failures.md",
+    "docs/reference/results.md",
     "docs/reference/speeds.md",
 ]
 PAGES_WITH_CLUSTERS = ["docs/operator.md", "docs/reference/cluster-files.md"]

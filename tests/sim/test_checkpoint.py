@@ -18,6 +18,7 @@ from shunter.sim.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from shunter.sim.engine import Options, Simulation
 from shunter.sim.replay import Interrupted, simulate
 from shunter.sim.run_folder import RUN_FILES
+from shunter.sim.saving import COUNTS, counts
 from shunter.sim.workload import prepare
 from shunter.traces.generate import generate
 from shunter.traces.tables import Trace, make_jobs, pool
@@ -29,8 +30,8 @@ MANIFEST: dict[str, Any] = {"trace": {"name": "random", "jobs": 3}, "policy": "f
 def outcome(simulation: Simulation) -> dict[str, Any]:
     """Everything that a result is made of."""
     found = simulation.state.arrays() | {"backfilled": simulation.backfilled}
-    counts = simulation.counts()
-    return found | {name: np.asarray(counts[name]) for name in simulation.COUNTS}
+    numbers = counts(simulation)
+    return found | {name: np.asarray(numbers[name]) for name in COUNTS}
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

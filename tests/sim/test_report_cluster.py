@@ -174,7 +174,17 @@ def test_cells_count_each_job_once(data: st.DataObject) -> None:
     edges = np.array([0.0, 4.0, 5.0, 10.0, 20.0])
     row_of = np.array([0, 0, 1])
     held = held_rows(SPEC, rows)
-    got = heatmap.jobs_in_cells(held, row_of[held.node], 2, edges)
+    cells = heatmap.JobsInCells(2, edges)
+    by_end = held.take(np.lexsort((held.attempt, held.end_s)))
+    cut = data.draw(st.integers(0, len(rows)))
+    while 0 < cut < len(rows) and by_end.end_s[cut] == by_end.end_s[cut - 1]:
+        cut += 1
+    last = {r[0]: r[1] for r in sorted(rows, key=lambda r: r[1])}
+    goes_on = np.asarray([last[job] > attempt for job, attempt in zip(by_end.job, by_end.attempt, strict=True)], bool)
+    for part in (np.arange(cut), np.arange(cut, len(rows))):
+        some = replace(by_end.take(part), goes_on=goes_on[part])
+        cells.add(some, row_of[some.node])
+    got = cells.counts
     for row in range(2):
         for b in range(4):
             inside = {r[0] for r in rows if row_of[r[2]] == row and min(r[5], edges[b + 1]) > max(r[4], edges[b])}
@@ -234,8 +244,9 @@ def test_a_large_heat_map_takes_less_than_a_second() -> None:
 def test_no_two_attempts_overlap_on_a_gpu(runs: tuple[Result, Result]) -> None:
     window = series.Window("all", *series.time_span(runs))
     for result in runs:
-        held = held_of(result)
-        assert held is not None
+        run = held_of(result)
+        assert run is not None
+        held = run.whole()
         blocks = gpu_timeline.blocks_of(held.spec, max_lanes=8)
         assert [b.nodes.tolist() for b in blocks] == [[0, 1], [2, 3, 4]]
         drawn = 0.0
@@ -285,12 +296,13 @@ def test_fragmentation_is_that_of_the_free_gpus_at_every_moment(runs: tuple[Resu
     """The kernel asked for each node from scratch, with what the placements leave free there."""
     typical = typical_tasks(make_trace())
     for result in runs:
-        held = held_of(result)
-        assert held is not None
-        steps = cluster_series.free_gpus(result, 0.0)
-        assert steps is not None
+        run = held_of(result)
+        assert run is not None
+        held = run.whole()
+        steps = result.timeline.drop_nulls(["free_gpus", "fragmented_gpus"])
+        time_s, free_all, fragmented = (steps[n].to_numpy() for n in ("time_s", "free_gpus", "fragmented_gpus"))
         cpus, gpus = node_amounts(SPEC, "cpus"), node_amounts(SPEC, "gpus").astype(int)
-        for now in np.random.default_rng(1).uniform(0, steps.time_s[-1], 40):
+        for now in np.random.default_rng(1).uniform(0, time_s[-1], 40):
             on = (held.start_s <= now) & (held.end_s > now)
             out = (held.down.from_s <= now) & (held.down.until_s > now)
             total = free = 0.0
@@ -305,9 +317,9 @@ def test_fragmentation_is_that_of_the_free_gpus_at_every_moment(runs: tuple[Resu
                 free_cpu = round(1000 * (cpus[n] - held.cpus[on & (held.node == n)].sum()))
                 total += fragmentation(typical, free_cpu, left, gpus[n], 0) / 1000
                 free += left[: gpus[n]].sum() / 1000
-            at = int(np.searchsorted(steps.time_s, now, side="right")) - 1
-            assert steps.fragmented[at] == pytest.approx(total, abs=1e-9)
-            assert steps.free[at] == pytest.approx(free, abs=1e-9)
+            at = int(np.searchsorted(time_s, now, side="right")) - 1
+            assert fragmented[at] == pytest.approx(total, abs=1e-9)
+            assert free_all[at] == pytest.approx(free, abs=1e-9)
 
 
 def test_power_and_rho_agree_with_the_metrics(runs: tuple[Result, Result]) -> None:

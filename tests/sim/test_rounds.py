@@ -19,6 +19,7 @@ from shunter.sim.engine import Simulation
 from shunter.sim.failures import FAIL, REPAIR, WHOLE_NODE, Outages
 from shunter.sim.replay import options_for, simulate
 from shunter.sim.result import Result
+from shunter.sim.saving import arrays
 from shunter.sim.workload import Defaults, prepare
 from shunter.traces.cluster_spec import ClusterSpec, GpuType, NodeGroup, Quota
 from shunter.traces.tables import Trace, make_jobs
@@ -303,8 +304,8 @@ def test_a_resumed_replay_by_rounds_equals_one_that_never_stopped(
         save_checkpoint(path, current, {}, 0.0)
         current = Simulation(workload, options)
         load_checkpoint(path, current, {})
-    for name, values in whole.arrays().items():
-        np.testing.assert_array_equal(current.arrays()[name], values, err_msg=name)
+    for name, values in arrays(whole).items():
+        np.testing.assert_array_equal(arrays(current)[name], values, err_msg=name)
 
 
 def test_ends_of_attempts_that_were_stopped_make_no_pass() -> None:

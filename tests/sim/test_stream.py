@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from shunter.scheduler.errors import OutputError, UsageError
 from shunter.scheduler.preemption import Preemption
 from shunter.sim import engine, stored
 from shunter.sim.replay import Interrupted, simulate
+from shunter.sim.report.html import render_report
 from shunter.sim.result import Result
 from shunter.sim.run_folder import RUN_FILES
 from shunter.sim.stored import StoredTables, batches
@@ -250,6 +252,14 @@ def test_tables_of_a_folder_are_read_when_asked_for(tmp_path: Path) -> None:
 
 def batched(table: pl.DataFrame, rows: int) -> Iterator[pl.DataFrame]:
     return (table[i : i + rows] for i in range(0, max(table.height, 1), rows))
+
+
+def test_a_report_is_the_same_from_files(tmp_path: Path, small_files: None) -> None:
+    whole, streamed = simulate(busy_trace(), **HOW), simulate(busy_trace(), out=tmp_path / "run", **HOW)
+    text = render_report([streamed])
+    assert "Nodes over time" in text
+    assert "GPUs over time" in text
+    assert text == render_report([replace(whole, wall_s=streamed.wall_s)])
 
 
 @settings(max_examples=100, deadline=None)
