@@ -174,7 +174,7 @@ class ClusterState:
         capacity, counters = self.capacity, self.counters
         counters[at.GPUS] = 0 if capacity.gpus is None else int(capacity.gpus.max(initial=0))
         restricted = self.demand.class_ok is not None or capacity.gpus is not None or capacity.can_close
-        counters[at.RESTRICTED] = int(restricted)
+        counters[at.RESTRICTED] = 2 if capacity.parts is not None else int(restricted)
         counters[at.PARTS] = 0 if capacity.parts is None else 2 * counters[at.GPUS]
         counters[at.WHOLE_ROW] = self.rows.index(GPU) if GPU in self.rows else -1
         counters[at.NUM_CLASSES] = self.rates.shape[1] - at.NUM_TIERS

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from shunter.scheduler.jit import compiled, inlined
-from shunter.scheduler.kernels.gpus import change_part, room_of_gpu
+from shunter.scheduler.kernels.gpus import change_part, room_of_gpus
 from shunter.scheduler.layout import (
     ACTIVE,
     ACTIVE_POS,
@@ -52,21 +52,38 @@ def restricted_room(st: State, free: IntArray, gpu_row: Int, shape: Int, node: I
     if st.node_i[OPEN, node] == 0 or st.shapes[NUM_SHAPE_ROWS + st.node_i[NODE_CLASS, node], shape] == 0:
         return np.int64(0)
     best = slots_on(free, st.need, shape, node)
-    if best > 0 and st.shapes[SHARE, shape] > 0:
+    share = st.shapes[SHARE, shape]
+    if best > 0 and share > 0:
         shared = np.int64(0)
         for g in range(st.node_i[NUM_GPUS, node]):
-            shared += room_of_gpu(st, gpu_row, gpu_row, shape, node, g)
+            shared += st.node_i[gpu_row + g, node] // share
         best = min(best, shared)
+    return best
+
+
+@compiled
+def divided_room(st: State, free: IntArray, gpu_row: Int, shape: Int, node: Int) -> Int:
+    """As ``room_on``, where also the memory or the slices of GPUs are counted.
+
+    A function of its own, so that the compiler goes on copying ``restricted_room`` into its callers: to hand over a
+    ``State`` costs more than all that it does.
+    """
+    best = restricted_room(st, free, gpu_row, shape, node)
+    if best > 0 and st.shapes[SHARE, shape] > 0:
+        best = min(best, room_of_gpus(st, gpu_row, gpu_row, shape, node))
     return best
 
 
 @inlined
 def room_on(st: State, free: IntArray, gpu_row: Int, shape: Int, node: Int) -> Int:
     """Tasks of ``shape`` that may run on ``node`` with what ``free`` (R, N) and the GPU rows from ``gpu_row`` have."""
-    if st.counters[RESTRICTED] == 0:
+    restricted = st.counters[RESTRICTED]
+    if restricted == 0:
         room = slots_on(free, st.need, shape, node)
-    else:
+    elif restricted == 1:
         room = restricted_room(st, free, gpu_row, shape, node)
+    else:
+        room = divided_room(st, free, gpu_row, shape, node)
     return room
 
 
