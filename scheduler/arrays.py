@@ -70,6 +70,8 @@ def group_facts(capacity: Capacity) -> IntArray:
     if quotas is not None:
         facts[at.GUARANTEED, : len(quotas.names)] = quotas.guaranteed
         facts[at.LIMIT, : len(quotas.names)] = quotas.limit
+        if quotas.weight is not None:
+            facts[at.WEIGHT, : len(quotas.names)] = np.maximum(np.rint(1000 * quotas.weight), 1)
     return facts
 
 

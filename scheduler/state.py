@@ -124,7 +124,7 @@ class ClusterState:
         self.spare = np.zeros_like(self.node_free)
         self.groups = group_facts(capacity)
         self.lost_gpus = np.zeros(num_nodes, dtype=np.int64)
-        steps = 2 * num_jobs + 8 if mode == at.CONSERVATIVE else self.groups.shape[1]
+        steps = 2 * num_jobs + 8 if mode == at.CONSERVATIVE else 2 * self.groups.shape[1]
         self.profile_s = np.zeros(steps)
         self.profile_free = np.zeros((self.node_free.shape[0], steps), dtype=np.int64)
         self.profile_free[:, 0] = self.node_free.sum(axis=1)
@@ -179,6 +179,7 @@ class ClusterState:
         counters[at.RATED] = int(capacity.speeds is not None)
         counters[at.NUM_LANES] = capacity.num_lanes
         counters[at.NUM_GROUPS] = 0 if capacity.quotas is None else len(capacity.quotas.names)
+        counters[at.WEIGHTED] = int(capacity.quotas is not None and capacity.quotas.weight is not None)
         counters[at.LOCALITY_MS] = round(self.locality_s * 1000)
         counters[at.POWER_CAP_W] = capacity.power_cap_w
         listed = capacity.num_lanes > 1 or capacity.quotas is not None or capacity.power_cap_w >= 0
@@ -541,7 +542,7 @@ class ClusterState:
         self._kernels.rebuild_profile(self.packed, now_s)
 
     def attribute_waits(self, elapsed_s: float, waits_s: FloatArray) -> None:
-        """Add seconds to what each waiting job has waited for since the last ``note_reasons``; (NUM_WAITS, J)."""
+        """Add seconds to what each waiting job has lacked, but for its turn, since ``note_reasons``; (NUM_WAITS, J)."""
         self._kernels.attribute_waits(self.packed, elapsed_s, waits_s)
 
     def note_reasons(self) -> None:

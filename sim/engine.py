@@ -133,7 +133,9 @@ class Simulation:
             self.rounds = Rounds.of(workload, settings.ordering)
         self.sharing = Sharing.of(workload) if options.interference else None
         self.lifecycle = Lifecycle.of(workload) if self.is_dynamic else None
-        self.waits_s = np.zeros((at.NUM_WAITS, workload.num_jobs)) if options.explain_waits else None
+        self.waits_s = (
+            np.zeros((at.NUM_WAITS, workload.num_jobs)) if options.explain_waits else None
+        )  # but for their turn
         self.num_preemptions = 0
         self.num_events = 0
         self.num_passes = 0
@@ -312,7 +314,7 @@ class Simulation:
         elif self._static and self.waits_s is None:
             next_s = state.advance(now_s, self._finished, num_finished, self._absorbed, arrived)
         else:
-            self._attribute_waits(now_s, arrived)
+            self._attribute_waits(now_s)
             self._account_ends(num_finished, now_s)
             state.absorb(now_s, self._finished, num_finished, self._absorbed, arrived)
             if not self._static:
@@ -376,7 +378,7 @@ class Simulation:
         """Take in an instant: ends, stops, outages, arrivals."""
         state, lifecycle = self.state, self.lifecycle
         assert lifecycle is not None
-        self._attribute_waits(now_s, arrived)
+        self._attribute_waits(now_s)
         self._account_ends(num_finished, now_s)
         if self.rounds is not None:
             self.rounds.account(state, now_s)
@@ -482,14 +484,12 @@ class Simulation:
 
     # --- what jobs wait for -------------------------------------------------------------------------------------------
 
-    def _attribute_waits(self, now_s: float, arrived: int) -> None:
-        """Add the time since the last pass to what each job waited for; new ones have waited for this pass."""
+    def _attribute_waits(self, now_s: float) -> None:
+        """Add the time since the last pass to what each job lacked."""
         if self.waits_s is None:
             return
         self.state.attribute_waits(now_s - self._waits_since_s, self.waits_s)
         self._waits_since_s = now_s
-        late = slice(self._absorbed, arrived)
-        self.waits_s[at.WAIT_QUEUE, late] += now_s - self.workload.columns.submit_s[late]
 
     def _note_reasons(self) -> None:
         if self.waits_s is not None:

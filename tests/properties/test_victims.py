@@ -15,7 +15,8 @@ from shunter.sim.engine import Options, Simulation
 from shunter.sim.workload import Workload, prepare
 from shunter.traces.cluster_spec import ClusterSpec, GpuType, NodeGroup, Quota
 from shunter.traces.tables import Trace, make_jobs
-from tests.scheduler.cases import NOTHING, settings as chosen
+from tests.scheduler.cases import NOTHING
+from tests.scheduler.cases import settings as chosen
 
 NOW_S = 10.0
 TYPES = ("v100", "a100")

@@ -97,7 +97,7 @@ def test_facts_add_up() -> None:
     )
     assert facts["price_per_h"] == 2 * 3.0 + 1.0
     assert (facts["idle_w"], facts["peak_w"]) == (2 * (100.0 + 40.0), 2 * (300.0 + 200.0))
-    assert facts["quotas"]["q"] == {"guaranteed_gpus": 2.0, "limit_gpus": 2.0, "weight": 1.0, "share": 0.25}
+    assert facts["quotas"]["q"] == {"guaranteed_gpus": 2.0, "limit_gpus": 2.0, "weight": None, "share": 0.25}
     assert "idle_w" not in facts["groups"][1]
     json.dumps(facts)
 
