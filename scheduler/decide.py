@@ -119,6 +119,7 @@ def _scores(snapshot: Snapshot, settings: Settings, rules: Preemption, usage_s: 
         total_processors=snapshot.total_processors,
         usage_s=usage_s,
         shares=shares_of(snapshot) if settings.ordering.ordering.needs_shares else np.zeros(0),
+        num_others=first,
     )
     scores = settings.ordering.score(view)
     if not strict_classes(rules, settings.ordering):

@@ -92,6 +92,7 @@ class QueueView:
         total_processors: Capacity in the unit of ``jobs.processors``.
         usage_s: (U,) decayed processor-seconds a user has had, at ``now_s``; empty where the ordering does not ask.
         shares: (Q,) weighted dominant shares of the jobs' groups; empty where the ordering does not ask.
+        num_others: Jobs in the system that the view does not have: the running ones, in a view of the queue.
     """
 
     now_s: float
@@ -99,6 +100,7 @@ class QueueView:
     total_processors: float
     usage_s: FloatArray = field(default_factory=lambda: np.zeros(0))
     shares: FloatArray = field(default_factory=lambda: np.zeros(0))
+    num_others: int = 0
 
     @property
     def wait_s(self) -> FloatArray:

@@ -509,7 +509,12 @@ class Simulation:
         if self.is_dynamic:
             waiting = replace(waiting, expected_s=waiting.expected_s + self.state.jobs_f[at.OVERHEAD_S, queue])
         view = QueueView(
-            now_s, waiting, self.workload.capacity.processors, self._usage(now_s), self._dominant_shares(queue)
+            now_s,
+            waiting,
+            self.workload.capacity.processors,
+            self._usage(now_s),
+            self._dominant_shares(queue),
+            num_others=len(self.state.running),
         )
         scores = self.options.settings.ordering.score(view)
         self.state.reorder(scores, view.jobs.priority if self._strict else None)

@@ -207,9 +207,10 @@ def within_limit(st: State, row: Int, now_s: float, mode: Int) -> bool:
         if st.groups[OVER, group] < 2:
             st.groups[OVER, group] = 2
             st.profile_s[group] = group_shadow(st, group, row, now_s)
-    elif st.groups[OVER, group] < 2 or (mode != NO_BACKFILL and (
-        now_s + st.jobs_f[BOUND_S, row] <= st.profile_s[group] or size <= st.groups[EXTRA, group]
-    )):
+    elif st.groups[OVER, group] < 2 or (
+        mode != NO_BACKFILL
+        and (now_s + st.jobs_f[BOUND_S, row] <= st.profile_s[group] or size <= st.groups[EXTRA, group])
+    ):
         return True
     set_reason(st, row, WAIT_QUOTA)
     return False
