@@ -59,11 +59,11 @@ class _Ledger:
         self.size = demand.tasks * demand.shapes[demand.shape_idx, capacity.scarce] if len(demand) else demand.tasks
         self.used = np.zeros(0 if capacity.quotas is None else len(capacity.quotas.names), dtype=np.int64)
         self.power_w = 0.0
-        for i in range(snapshot.num_running):
+        self.entries = snapshot.entries_of_running()
+        for i, entries in enumerate(self.entries):
             self._count(i, 1)
-            for entry in np.flatnonzero(snapshot.alloc_job == i).tolist():
-                node, mask = int(snapshot.alloc_node[entry]), int(snapshot.alloc_gpus[entry])
-                self._change_gpus(i, node, int(snapshot.alloc_tasks[entry]), mask, -1)
+            for node, tasks, mask in entries:
+                self._change_gpus(i, node, tasks, mask, -1)
 
     def shape(self, index: int) -> IntArray:
         """(R,) units of one task."""
@@ -72,11 +72,9 @@ class _Ledger:
 
     def give_back(self, index: int) -> None:
         """A running job is stopped."""
-        snapshot = self.snapshot
-        for entry in np.flatnonzero(snapshot.alloc_job == index).tolist():
-            node, tasks = int(snapshot.alloc_node[entry]), int(snapshot.alloc_tasks[entry])
+        for node, tasks, mask in self.entries[index]:
             self.free[:, node] += tasks * self.shape(index)
-            self._change_gpus(index, node, tasks, int(snapshot.alloc_gpus[entry]), 1)
+            self._change_gpus(index, node, tasks, mask, 1)
         self._count(index, -1)
 
     def take(self, index: int, start: Start) -> list[str]:

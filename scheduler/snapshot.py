@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -175,6 +176,13 @@ class Snapshot:
     def total_processors(self) -> float:
         """Capacity in GPUs on a GPU cluster, in CPUs otherwise."""
         return self.capacity.processors
+
+    def entries_of_running(self) -> list[list[tuple[int, int, int]]]:
+        """(node, tasks, bits of the GPUs) of each running job, job by job. Cost: O(K + A log A)."""
+        order = np.argsort(self.alloc_job, kind="stable")
+        entries = np.stack([self.alloc_node, self.alloc_tasks, self.alloc_gpus])[:, order].T.tolist()
+        bounds = np.searchsorted(self.alloc_job[order], np.arange(self.num_running + 1)).tolist()
+        return [[(n, tasks, mask) for n, tasks, mask in entries[a:b]] for a, b in pairwise(bounds)]
 
     def free_units(self) -> IntArray:
         """(R, N) units that no running job holds."""
