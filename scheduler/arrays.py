@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from shunter.scheduler import layout as at
@@ -82,6 +84,8 @@ def group_facts(capacity: Capacity) -> IntArray:
     if quotas is not None:
         facts[at.GUARANTEED, : len(quotas.names)] = quotas.guaranteed
         facts[at.LIMIT, : len(quotas.names)] = quotas.limit
+        if quotas.weight is not None:
+            facts[at.WEIGHT, : len(quotas.names)] = np.maximum(np.rint(1000 * quotas.weight), 1)
     return facts
 
 
@@ -183,3 +187,90 @@ def max_entries(demand: ResourceDemand, capacity: Capacity, need: IntArray, *, o
     smallest = np.where(need > 0, need, np.iinfo(np.int64).max).min(axis=1, keepdims=True)
     counted = capacity.units[[r for r in range(len(capacity.tracked)) if capacity.tracked[r]]]
     return max(1, min(by_jobs, int((counted // smallest).sum()))) + 1
+
+
+def packed_arrays(
+    capacity: Capacity,
+    demand: ResourceDemand,
+    columns: JobColumns,
+    score: FloatArray | None,
+    *,
+    mode: int,
+    strategy: int,
+    rows: list[int],
+    most_tasks: IntArray | None,
+) -> at.State:
+    """All arrays that the kernels share; nothing waits or runs yet.
+
+    Args:
+        capacity: What the nodes have.
+        demand: What the jobs ask for.
+        columns: (J,) facts about the jobs.
+        score: (J,) policy scores; None: zeros.
+        mode: Number of the backfilling.
+        strategy: Number of the placement.
+        rows: Resources that are counted.
+        most_tasks: (J,) largest gang that each job may be resized to; None: none is resized.
+    """
+    scores = strategy >= at.DOT_PRODUCT
+    num_jobs, num_nodes = len(demand), capacity.units.shape[1]
+    jobs_i, rates = job_numbers(demand, columns, capacity), rates_of(capacity)
+    jobs_f = job_times(demand, columns, capacity, rates, score)
+    if mode == at.CONSERVATIVE and num_jobs:
+        alike = np.stack([demand.tasks, demand.shape_idx, jobs_f[at.BOUND_S]])
+        jobs_i[at.KIND] = np.unique(alike, axis=1, return_inverse=True)[1].reshape(-1)
+    node_free, need = units_and_needs(capacity, demand, rows)
+    largest = demand if most_tasks is None else replace(demand, tasks=np.maximum(demand.tasks, most_tasks))
+    one_by_one = scores or (strategy == at.WORST_FIT and capacity.gpus is not None)
+    alloc = np.full((5, max_entries(largest, capacity, need, one_by_one=one_by_one)), -1, dtype=np.int64)
+    alloc[at.NEXT, :-1] = np.arange(1, alloc.shape[1])
+    groups = group_facts(capacity)
+    steps = 2 * num_jobs + 8 if mode == at.CONSERVATIVE else 2 * groups.shape[1]
+    profile_free = np.zeros((node_free.shape[0], steps), dtype=np.int64)
+    profile_free[:, 0] = node_free.sum(axis=1)
+    typical, num_levels = typical_tasks(demand, capacity)
+    counters = features(capacity, demand, rows, num_classes=rates.shape[1] - at.NUM_TIERS)
+    counters[at.SCORED] = strategy if scores else 0
+    counters[at.NUM_LEVELS] = num_levels
+    return at.State(
+        jobs_i=jobs_i,
+        jobs_f=jobs_f,
+        counters=counters,
+        node_free=node_free,
+        need=need,
+        slots=np.zeros((len(demand.shapes), num_nodes), dtype=np.int64),
+        shapes=shape_facts(demand, capacity),
+        alloc=alloc,
+        node_i=node_facts(capacity),
+        spare=np.zeros_like(node_free),
+        profile_s=np.zeros(steps),
+        profile_free=profile_free,
+        groups=groups,
+        rates=rates,
+        points=np.zeros((1 + len(demand.shapes), num_nodes) if scores else (1, 1)),
+        typical=typical,
+    )
+
+
+def features(capacity: Capacity, demand: ResourceDemand, rows: list[int], *, num_classes: int) -> IntArray:
+    """(NUM_COUNTERS,) counters that tell the kernels which of the rarer rules there are, and what nodes have."""
+    counters = np.zeros(at.NUM_COUNTERS, dtype=np.int64)
+    counters[at.PROFILE_LEN] = 1
+    counters[at.GPUS] = 0 if capacity.gpus is None else int(capacity.gpus.max(initial=0))
+    restricted = demand.class_ok is not None or capacity.gpus is not None or capacity.can_close
+    counters[at.RESTRICTED] = 2 if capacity.parts is not None else int(restricted)
+    counters[at.PARTS] = 0 if capacity.parts is None else 2 * counters[at.GPUS]
+    counters[at.WHOLE_ROW] = rows.index(GPU) if GPU in rows else -1
+    counters[at.NUM_CLASSES] = num_classes
+    counters[at.RATED] = int(capacity.speeds is not None)
+    counters[at.NUM_LANES] = capacity.num_lanes
+    counters[at.NUM_GROUPS] = 0 if capacity.quotas is None else len(capacity.quotas.names)
+    counters[at.WEIGHTED] = int(capacity.quotas is not None and capacity.quotas.weight is not None)
+    counters[at.POWER_CAP_W] = capacity.power_cap_w
+    listed = capacity.num_lanes > 1 or capacity.quotas is not None or capacity.power_cap_w >= 0
+    counters[at.LISTED] = int(listed)
+    counters[at.CPU_ROW] = rows.index(0) if 0 in rows else -1
+    counters[at.MEMORY_ROW] = rows.index(1) if 1 in rows else -1
+    counters[at.MAX_CPU] = max(int(capacity.units[0].max(initial=0)), 1)
+    counters[at.MAX_GPU] = max(int(capacity.units[GPU].max(initial=0)), 1)
+    return counters

@@ -21,11 +21,13 @@ class Quotas:
         names: Q names.
         guaranteed: (Q,) what is the group's own: others that borrow it give it back on demand.
         limit: (Q,) what it may hold at most.
+        weight: (Q,) its share of what is borrowed, to thousandths; None: the ordering alone decides who borrows.
     """
 
     names: tuple[str, ...]
     guaranteed: IntArray
     limit: IntArray
+    weight: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True)

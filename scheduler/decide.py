@@ -16,6 +16,7 @@ from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
 from shunter.scheduler.preemption import Preemption, preempting_pass, progress_view, strict_classes
 from shunter.scheduler.snapshot import QueueView, Snapshot
 from shunter.scheduler.state import BACKFILLS, PLACEMENTS, ClusterState
+from shunter.scheduler.trial import state_of_snapshot
 from shunter.scheduler.types import FloatArray, IntArray
 
 __all__ = ["Settings", "check_plan", "plan"]
@@ -70,7 +71,7 @@ def plan(
     usage_s = np.zeros(0) if usage_s is None else usage_s
     rules = preemption or Preemption()
     score = _scores(snapshot, settings, rules, usage_s)
-    state = ClusterState.from_snapshot(
+    state = state_of_snapshot(
         replace(snapshot, columns=snapshot.columns.take(np.arange(len(snapshot.rows)), frozen=False)),
         score=score,
         backfill=settings.backfill,
@@ -119,6 +120,7 @@ def _scores(snapshot: Snapshot, settings: Settings, rules: Preemption, usage_s: 
         total_processors=snapshot.total_processors,
         usage_s=usage_s,
         shares=shares_of(snapshot) if settings.ordering.ordering.needs_shares else np.zeros(0),
+        num_others=first,
     )
     scores = settings.ordering.score(view)
     if not strict_classes(rules, settings.ordering):

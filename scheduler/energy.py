@@ -215,38 +215,6 @@ def power_series(
     return instants, np.cumsum(changes)
 
 
-def headroom_gpus(power_cap_w: float, draw_w: float, added_w: FloatArray) -> IntArray:
-    """How many more GPUs may become busy under a power cap: (K,) for K kinds of GPU, each on its own.
-
-    Args:
-        power_cap_w: What the cluster may draw.
-        draw_w: What it draws now, see ``current_power_w``.
-        added_w: (K,) what one more held GPU adds, with the CPUs that come with it; at least 0. A kind that adds nothing
-            is not limited: 2⁶² then.
-    """
-    unlimited = np.int64(1) << 62
-    room_w = max(power_cap_w - draw_w, 0.0)
-    counts = np.floor(room_w / np.where(added_w > 0, added_w, 1.0) * (1 + 1e-12))
-    return np.where(added_w > 0, np.minimum(counts, 2.0**62), unlimited).astype(np.int64)
-
-
-def current_power_w(
-    power: NodePower, cpus: FloatArray, gpus: FloatArray, is_up: BoolArray, working_gpus: FloatArray
-) -> float:
-    """What the cluster draws at one moment, in W.
-
-    Args:
-        power: Of the nodes.
-        cpus: (N,) CPUs held.
-        gpus: (N,) GPUs held.
-        is_up: (N,) whether a node is up.
-        working_gpus: (N,) GPUs that have not failed.
-    """
-    nodes = np.arange(len(power.idle_w), dtype=np.int64)
-    at_rest_w = power.idle_w + working_gpus * power.gpu_idle_w
-    return float((at_rest_w + power.added_w(nodes, cpus, gpus))[is_up].sum())
-
-
 # --- money ----------------------------------------------------------------------------------------------------------
 
 
@@ -284,19 +252,6 @@ def cost(price_per_h: FloatArray, is_spot: BoolArray, down: Downtimes, from_s: f
     spot = float(per_node[is_spot].sum())
     total = float(per_node.sum())
     return Cost(total, total - spot, spot, per_node)
-
-
-def cost_of_jobs(power: NodePower, placements: Placements, price_per_h: FloatArray, num_jobs: int) -> FloatArray:
-    """(J,) each job's part of the price of the nodes it held: the larger of its shares of their CPUs and GPUs.
-
-    What is left to the total is the price of idling, which no job is charged. ``power`` tells what the nodes have.
-    """
-    node = placements.node
-    cpu_share = placements.cpus / np.where(power.cpus > 0, power.cpus, np.inf)[node]
-    gpu_share = placements.gpus / np.where(power.gpus > 0, power.gpus, np.inf)[node]
-    hours = (placements.until_s - placements.from_s) / HOUR_S
-    charged = np.maximum(cpu_share, gpu_share) * hours * price_per_h[node]
-    return np.bincount(placements.job, weights=charged, minlength=num_jobs).astype(np.float64, copy=False)
 
 
 # --- sums over intervals --------------------------------------------------------------------------------------------

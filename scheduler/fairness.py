@@ -1,6 +1,7 @@
-"""How evenly a cluster was shared: Jain's index, dominant shares and their order (DRF), finish-time fairness.
+"""How evenly a cluster was shared: Jain's index and finish-time fairness.
 
-Pure formulas over arrays. The decayed usage of Slurm's fair share is in ``fairshare``.
+Pure formulas over arrays. The decayed usage of Slurm's fair share is in ``fairshare``, dominant shares in
+``policies.drf``.
 """
 
 from __future__ import annotations
@@ -43,56 +44,6 @@ def served_shares(owner_idx: IntArray, received: FloatArray, wanted: FloatArray)
     total = np.bincount(owner_idx[known], weights=wanted[known])
     got = np.bincount(owner_idx[known], weights=received[known])
     return got[total > 0] / total[total > 0]
-
-
-def dominant_share(usage: IntArray, capacity: IntArray, weight: FloatArray | None = None) -> FloatArray:
-    """(U,) the largest of each user's shares of the resources, over its weight; what has no capacity is left out.
-
-    Args:
-        usage: (U, R) units held.
-        capacity: (R,) units in the cluster.
-        weight: (U,) by default 1.
-
-    Source: Ghodsi et al., Dominant resource fairness, NSDI 2011, §4.1 (weights: §4.3).
-    """
-    known = capacity > 0
-    share: FloatArray = (usage[:, known] / capacity[known]).max(axis=1, initial=0.0)
-    return share if weight is None else share / weight
-
-
-def drf_order(
-    user_idx: IntArray,
-    demand: IntArray,
-    usage: IntArray,
-    capacity: IntArray,
-    weight: FloatArray | None = None,
-) -> IntArray:
-    """(Q,) the order in which DRF's progressive filling would take the waiting jobs.
-
-    At each step the user with the least dominant share has its next job (in queue order) added to its usage; equal
-    shares go by queue position. A user's share never falls while its jobs are added, so taking the least head again and
-    again is a merge of sorted lists, and one sort by the share before each job gives the same order. (In whole units
-    the sums are exact, so no rounding can turn two jobs of one user round.)
-
-    Args:
-        user_idx: (Q,) user of each waiting job, in queue order, at least 0.
-        demand: (Q, R) units that each job asks for, over its gang.
-        usage: (U, R) units that each user holds now.
-        capacity: (R,) units in the cluster.
-        weight: (U,) by default 1.
-
-    Cost: O(Q (log Q + R)).  Source: Ghodsi et al., NSDI 2011, algorithm 1.
-    """
-    if len(user_idx) == 0:
-        return np.zeros(0, dtype=np.int64)
-    by_user = np.argsort(user_idx, kind="stable")
-    owner, asked = user_idx[by_user], demand[by_user]
-    before = np.cumsum(asked, axis=0) - asked
-    is_first = np.append(True, owner[1:] != owner[:-1])
-    first = np.maximum.accumulate(np.where(is_first, np.arange(len(owner)), 0))
-    held = usage[owner] + before - before[first]
-    share = dominant_share(held, capacity, None if weight is None else weight[owner])
-    return by_user[np.lexsort((by_user, share))]
 
 
 def average_contention(submit_s: FloatArray, end_s: FloatArray, group_idx: IntArray | None = None) -> FloatArray:

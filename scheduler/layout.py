@@ -29,7 +29,8 @@ class State(NamedTuple):
             told apart what is free of each, now and in ``spare``, then in the same order what is free of their memory
             or slices, and where nodes are scored how many tasks of each kind run.
         spare: (R, N) scratch of EASY: what is free at the shadow time beside the head.
-        profile_s: (P,) begins of the profile's steps (conservative).
+        profile_s: (P,) begins of the profile's steps (conservative). In passes with lists: when each group's job over
+            the limit may start, then, from the width of ``groups`` on, when each head with a claim to watts may.
         profile_free: (R, P) free units of each step, over all nodes.
         groups: (NUM_GROUP_ROWS, max(Q, L)) quotas of groups, and lanes.
         rates: (M, C + NUM_TIERS) speed of each model on a class of nodes, and of a gang by the tier that it spans.
@@ -77,7 +78,9 @@ STOPPING = 17  # 1 while it saves its work before it gives up what it holds
 BEST_TIER = 18  # the nearest that the gang could be on the empty cluster
 WHY = 19  # a WAIT_ number: what it waits for, by the last pass
 LIST = 20  # rows of a lane's jobs in the order of a pass; victims of a preemption
-NUM_JOB_INTS = 21
+BY_LANE = 21  # scratch of a pass: waiting jobs lane by lane, each lane in the order of the queue
+LACKING = 22  # waiting jobs with a WHY other than WAIT_QUEUE, entries 0..NUM_LACKING
+NUM_JOB_INTS = 23
 
 # jobs_f (NUM_JOB_FLOATS, J) float64
 SUBMIT_S = 0
@@ -137,7 +140,10 @@ SEED = 33
 TIMED = 34  # 1 when attempts may be cut short: speeds, overheads and work done are kept
 PARTS = 35  # rows from a GPU's free thousandths to its free memory or slices; 0 where these are not counted
 BESIDE = 36  # 1 while a job is started that may only take what is in ``spare``, too
-NUM_COUNTERS = 37
+NUM_LACKING = 37
+NUM_CLAIMS = 38  # scratch of a pass: heads for which watts are set aside
+WEIGHTED = 39  # 1 when groups borrow by weight
+NUM_COUNTERS = 40
 
 # shapes (NUM_SHAPE_ROWS, S) int64
 FREE_SLOTS = 0  # tasks of this shape that fit now, over all nodes
@@ -185,11 +191,16 @@ NUM_NODE_ROWS = 16  # then GPUS rows of free thousandths by GPU, and as many tha
 GUARANTEED = 0  # by quota: units of the scarce resource that are the group's own
 LIMIT = 1  # units that it may hold at most
 USED = 2  # units that it holds
-LISTED_USED = 3  # scratch of a pass
+LISTED_USED = 3  # scratch of a pass: units that it holds, and those that its jobs listed so far ask for
 OVER = 4  # scratch of a pass: 1 once a job of the group has not fitted into its guarantee; 2 once one is over its limit
-EXTRA = 5  # scratch of a pass: units that jobs may take beyond the time of GROUP_SHADOW without delaying that job
-HEAD = 6  # by lane: row of the job that did not fit, −1 when there is none
-NUM_GROUP_ROWS = 7
+EXTRA = 5  # scratch of a pass: units that jobs may hold beyond the time at which the one over the limit may start
+PROMISED = 6  # scratch of a pass: units of its job that is the head of its lane
+WEIGHT = 7  # thousandths: its share of what lies beyond the guarantees
+HEAD = 8  # by lane: row of the job that did not fit or lacked watts, −1 when there is none
+LANE_END = 9  # by lane, scratch of a pass: end of its entries in BY_LANE; they begin where those of the lane before end
+LANE_ORDER = 10  # scratch of a pass: lanes with waiting jobs, by their first one
+EXTRA_W = 11  # by claim, scratch of a pass: watts that jobs may draw beyond the time at which the head may start
+NUM_GROUP_ROWS = 12
 
 # What a job waits for, those ahead of it served
 WAIT_QUEUE = 0  # its turn: what is free is asked for ahead of it, or would delay somebody

@@ -62,9 +62,10 @@ class _Ledger:
         self.size = demand.tasks * demand.shapes[demand.shape_idx, capacity.scarce] if len(demand) else demand.tasks
         self.used = np.zeros(0 if capacity.quotas is None else len(capacity.quotas.names), dtype=np.int64)
         self.power_w = 0.0
-        for i in range(snapshot.num_running):
+        self.entries = snapshot.entries_of_running()
+        for i, entries in enumerate(self.entries):
             self._count(i, 1)
-            for entry in self._entries_of(i):
+            for entry in entries:
                 self._change_gpus(i, entry, -1)
                 self._take_parts(i, entry)
 
@@ -72,13 +73,6 @@ class _Ledger:
         """(R,) units of one task."""
         found: IntArray = self.snapshot.demand.shapes[self.snapshot.demand.shape_idx[index]]
         return found
-
-    def _entries_of(self, index: int) -> list[Entry]:
-        """What a running job holds."""
-        snapshot = self.snapshot
-        columns = (snapshot.alloc_node, snapshot.alloc_tasks, snapshot.alloc_gpus, snapshot.alloc_slice)
-        mine = np.flatnonzero(snapshot.alloc_job == index)
-        return list(zip(*(column[mine].tolist() for column in columns), strict=True))
 
     def _take_parts(self, index: int, entry: Entry) -> bool:
         snapshot = self.snapshot
@@ -88,7 +82,7 @@ class _Ledger:
     def give_back(self, index: int) -> None:
         """A running job is stopped."""
         snapshot = self.snapshot
-        for entry in self._entries_of(index):
+        for entry in self.entries[index]:
             self.free[:, entry[0]] += entry[1] * self.shape(index)
             self._change_gpus(index, entry, 1)
             if self.parts is not None:

@@ -70,7 +70,8 @@ def progress_view(state: ClusterState, rows: IntArray, now_s: float, usage_s: Fl
     attained_s = jobs.attained_s + np.where(runs, now_s - start_s, 0.0) * jobs.processors
     expected_s = np.where(runs, np.maximum(end_s - now_s, 0.0), state.jobs_f[at.OVERHEAD_S, rows] + jobs.expected_s)
     jobs = replace(jobs, attained_s=attained_s, expected_s=expected_s)
-    return QueueView(now_s, jobs, state.capacity.processors, usage_s)
+    num_others = max(len(state.running) + len(state.queue) - len(rows), 0)
+    return QueueView(now_s, jobs, state.capacity.processors, usage_s, num_others=num_others)
 
 
 def strict_classes(rules: Preemption, ordering: ChosenOrdering) -> bool:

@@ -305,7 +305,7 @@ def reference_plan(snapshot: Snapshot, settings: Settings, *, usage_s: FloatArra
     rows = np.arange(first, len(snapshot.rows))
     usage = np.zeros(0) if usage_s is None else usage_s
     shares = shares_of(snapshot) if settings.ordering.ordering.needs_shares else np.zeros(0)
-    view = QueueView(snapshot.now_s, snapshot.columns.take(rows), snapshot.total_processors, usage, shares)
+    view = QueueView(snapshot.now_s, snapshot.columns.take(rows), snapshot.total_processors, usage, shares, first)
     score = settings.ordering.score(view)
     queue = [int(rows[i]) for i in sorted(range(len(rows)), key=lambda i: (score[i], rows[i]))]
     cluster = _Cluster(snapshot, settings)

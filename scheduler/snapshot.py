@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,6 +93,7 @@ class QueueView:
         total_processors: Capacity in the unit of ``jobs.processors``.
         usage_s: (U,) decayed processor-seconds a user has had, at ``now_s``; empty where the ordering does not ask.
         shares: (Q,) weighted dominant shares of the jobs' groups; empty where the ordering does not ask.
+        num_others: Jobs in the system that the view does not have: the running ones, in a view of the queue.
     """
 
     now_s: float
@@ -99,6 +101,7 @@ class QueueView:
     total_processors: float
     usage_s: FloatArray = field(default_factory=lambda: np.zeros(0))
     shares: FloatArray = field(default_factory=lambda: np.zeros(0))
+    num_others: int = 0
 
     @property
     def wait_s(self) -> FloatArray:
@@ -175,6 +178,13 @@ class Snapshot:
     def total_processors(self) -> float:
         """Capacity in GPUs on a GPU cluster, in CPUs otherwise."""
         return self.capacity.processors
+
+    def entries_of_running(self) -> list[list[tuple[int, int, int, int]]]:
+        """(node, tasks, bits of the GPUs, first slice) of each running job, job by job. Cost: O(K + A log A)."""
+        order = np.argsort(self.alloc_job, kind="stable")
+        entries = np.stack([self.alloc_node, self.alloc_tasks, self.alloc_gpus, self.alloc_slice])[:, order].T.tolist()
+        bounds = np.searchsorted(self.alloc_job[order], np.arange(self.num_running + 1)).tolist()
+        return [[(n, tasks, mask, first) for n, tasks, mask, first in entries[a:b]] for a, b in pairwise(bounds)]
 
     def free_units(self) -> IntArray:
         """(R, N) units that no running job holds."""

@@ -14,22 +14,11 @@ from typing import Any
 import numpy as np
 
 from shunter.scheduler import layout as at
-from shunter.scheduler.arrays import (
-    WHOLE_GPU,
-    group_facts,
-    job_numbers,
-    job_times,
-    max_entries,
-    node_facts,
-    rates_of,
-    shape_facts,
-    typical_tasks,
-    units_and_needs,
-)
-from shunter.scheduler.capacity import GPU, Capacity, empty_slots
+from shunter.scheduler.arrays import packed_arrays
+from shunter.scheduler.capacity import Capacity, empty_slots
 from shunter.scheduler.errors import PlanRejectedError
-from shunter.scheduler.parts import take_parts
-from shunter.scheduler.plans import Plan, Start
+from shunter.scheduler.plan_check import check_plan
+from shunter.scheduler.plans import Plan
 from shunter.scheduler.snapshot import JobColumns, Snapshot
 from shunter.scheduler.types import RESOURCES, UNITS_PER, BoolArray, FloatArray, IntArray, ResourceDemand
 
@@ -75,6 +64,23 @@ class ClusterState:
         most_tasks: (J,) largest gang that each job may be resized to; None: none is resized.
     """
 
+    jobs_i: IntArray
+    jobs_f: FloatArray
+    counters: IntArray
+    node_free: IntArray
+    need: IntArray
+    slots: IntArray
+    shapes: IntArray
+    alloc: IntArray
+    node_i: IntArray
+    spare: IntArray
+    profile_s: FloatArray
+    profile_free: IntArray
+    groups: IntArray
+    rates: FloatArray
+    points: FloatArray
+    typical: IntArray
+
     def __init__(
         self,
         *,
@@ -102,58 +108,17 @@ class ClusterState:
         self.locality_s = locality_s
         self.version = 0
         mode, strategy = BACKFILLS[backfill], PLACEMENTS[placement]
-        scores = strategy >= at.DOT_PRODUCT
-        num_jobs = len(demand)
-        num_nodes = capacity.units.shape[1]
         self.rows = [r for r in range(len(RESOURCES)) if capacity.tracked[r]]
-
-        self.jobs_i = job_numbers(demand, columns, capacity)
-        self.rates = rates_of(capacity)
-        self.jobs_f = job_times(demand, columns, capacity, self.rates, score)
-        if mode == at.CONSERVATIVE and num_jobs:
-            alike = np.stack([demand.tasks, demand.shape_idx, self.jobs_f[at.BOUND_S]])
-            self.jobs_i[at.KIND] = np.unique(alike, axis=1, return_inverse=True)[1].reshape(-1)
-        self.counters = np.zeros(at.NUM_COUNTERS, dtype=np.int64)
-        self.node_free, self.need = units_and_needs(capacity, demand, self.rows)
-        self.slots = np.zeros((len(demand.shapes), num_nodes), dtype=np.int64)
-        self.shapes = shape_facts(demand, capacity)
-        self.node_i = node_facts(capacity)
-        largest = demand if most_tasks is None else replace(demand, tasks=np.maximum(demand.tasks, most_tasks))
-        one_by_one = scores or (strategy == at.WORST_FIT and capacity.gpus is not None)
-        self.alloc = np.full((5, max_entries(largest, capacity, self.need, one_by_one=one_by_one)), -1, dtype=np.int64)
-        self.alloc[at.NEXT, :-1] = np.arange(1, self.alloc.shape[1])
-        self.spare = np.zeros_like(self.node_free)
-        self.groups = group_facts(capacity)
-        self.lost_gpus = np.zeros(num_nodes, dtype=np.int64)
-        steps = 2 * num_jobs + 8 if mode == at.CONSERVATIVE else self.groups.shape[1]
-        self.profile_s = np.zeros(steps)
-        self.profile_free = np.zeros((self.node_free.shape[0], steps), dtype=np.int64)
-        self.profile_free[:, 0] = self.node_free.sum(axis=1)
-        self.counters[at.PROFILE_LEN] = 1
-        self.points = np.zeros((1 + len(demand.shapes), num_nodes) if scores else (1, 1))
-        self.typical, num_levels = typical_tasks(demand, capacity)
-        self._set_features()
-        self.counters[at.TIMED] = int(timed)
-        self._set_scores(strategy if scores else 0, num_levels, seed)
-
-        self.packed = at.State(
-            jobs_i=self.jobs_i,
-            jobs_f=self.jobs_f,
-            counters=self.counters,
-            node_free=self.node_free,
-            need=self.need,
-            slots=self.slots,
-            shapes=self.shapes,
-            alloc=self.alloc,
-            node_i=self.node_i,
-            spare=self.spare,
-            profile_s=self.profile_s,
-            profile_free=self.profile_free,
-            groups=self.groups,
-            rates=self.rates,
-            points=self.points,
-            typical=self.typical,
+        self.packed = packed_arrays(
+            capacity, demand, columns, score, mode=mode, strategy=strategy, rows=self.rows, most_tasks=most_tasks
         )
+        for name, array in self.packed._asdict().items():
+            setattr(self, name, array)
+        self.lost_gpus = np.zeros(capacity.units.shape[1], dtype=np.int64)
+        self.counters[at.LOCALITY_MS] = round(locality_s * 1000)
+        self.counters[at.LISTED] |= int(locality_s > 0)
+        self.counters[at.TIMED] = int(timed)
+        self.counters[at.SEED] = seed
         self._how = (mode, strategy, depth)
         self._advance_tail = (*self._how, *self.packed)
         self._advance: Callable[..., float] = kernels.advance
@@ -168,35 +133,6 @@ class ClusterState:
         self.backfilled = self.jobs_i[at.BACKFILLED]
         if locality_s > 0:
             self._find_best_tiers()
-
-    def _set_features(self) -> None:
-        """Tell the kernels which of the rarer rules there are at all."""
-        capacity, counters = self.capacity, self.counters
-        counters[at.GPUS] = 0 if capacity.gpus is None else int(capacity.gpus.max(initial=0))
-        restricted = self.demand.class_ok is not None or capacity.gpus is not None or capacity.can_close
-        counters[at.RESTRICTED] = 2 if capacity.parts is not None else int(restricted)
-        counters[at.PARTS] = 0 if capacity.parts is None else 2 * counters[at.GPUS]
-        counters[at.WHOLE_ROW] = self.rows.index(GPU) if GPU in self.rows else -1
-        counters[at.NUM_CLASSES] = self.rates.shape[1] - at.NUM_TIERS
-        counters[at.RATED] = int(capacity.speeds is not None)
-        counters[at.NUM_LANES] = capacity.num_lanes
-        counters[at.NUM_GROUPS] = 0 if capacity.quotas is None else len(capacity.quotas.names)
-        counters[at.LOCALITY_MS] = round(self.locality_s * 1000)
-        counters[at.POWER_CAP_W] = capacity.power_cap_w
-        listed = capacity.num_lanes > 1 or capacity.quotas is not None or capacity.power_cap_w >= 0
-        counters[at.LISTED] = int(listed or self.locality_s > 0)
-
-    def _set_scores(self, strategy: int, num_levels: int, seed: int) -> None:
-        """Tell the kernels how nodes are scored, if they are."""
-        counters = self.counters
-        counters[at.SCORED] = strategy
-        counters[at.TICK] = 0
-        counters[at.CPU_ROW] = self.rows.index(0) if 0 in self.rows else -1
-        counters[at.MEMORY_ROW] = self.rows.index(1) if 1 in self.rows else -1
-        counters[at.MAX_CPU] = max(int(self.capacity.units[0].max(initial=0)), 1)
-        counters[at.MAX_GPU] = max(int(self.capacity.units[GPU].max(initial=0)), 1)
-        counters[at.NUM_LEVELS] = num_levels
-        counters[at.SEED] = seed
 
     def _find_best_tiers(self) -> None:
         """How near to one another the tasks of each gang could be on the empty cluster."""
@@ -271,8 +207,6 @@ class ClusterState:
         """A frozen copy of everything that a policy may know now; jobs are renumbered, so none to come is visible."""
         running, queue = self.running, self.queue
         rows = np.concatenate([running, queue])
-        place_of = np.full(len(self.demand), -1, dtype=np.int64)
-        place_of[rows] = np.arange(len(rows))
         entries = [(i, *entry) for i, row in enumerate(running) for entry in self.places_of(int(row))]
         alloc = np.asarray(entries, dtype=np.int64).reshape(-1, 5).T
         return Snapshot(
@@ -334,11 +268,14 @@ class ClusterState:
         """Carry out a plan, whole or not at all; row numbers are those of this state.
 
         Raises:
-            PlanRejectedError: The plan was made from another version of the state, or a start does not fit.
+            PlanRejectedError: The plan was made from another version of the state, or ``check_plan`` finds fault with a
+                start. Jobs that it stops have to be stopped before.
         """
         if plan.based_on != self.version:
             raise PlanRejectedError(f"plan is based on version {plan.based_on}, the state is at {self.version}")
-        self._refuse_misfits(plan.starts)
+        problems = check_plan(self.snapshot(now_s), replace(plan, preemptions=()))
+        if problems:
+            raise PlanRejectedError("plan refused: " + "; ".join(problems))
         self.counters[at.NUM_OUT] = 0
         for extension in plan.extensions:
             self.expect_end(extension.row, extension.end_s)
@@ -363,115 +300,6 @@ class ClusterState:
     def _leave_queue(self, row: int) -> None:
         position = int(np.flatnonzero(self.queue == row)[0])
         self._kernels.queue_remove(self.packed, int(self.counters[at.QUEUE_LO]) + position)
-
-    def _refuse_misfits(self, starts: Sequence[Start]) -> None:
-        """PlanRejectedError when the starts cannot all be carried out."""
-        free = self.node_free.copy()
-        gpus = int(self.counters[at.GPUS])
-        free_gpus = self.node_i[at.NUM_NODE_ROWS : at.NUM_NODE_ROWS + gpus].copy()
-        first_part = at.NUM_NODE_ROWS + int(self.counters[at.PARTS])
-        parts = None if self.capacity.parts is None else self.node_i[first_part : first_part + gpus].copy()
-        waiting = set(self.queue.tolist())
-        for start in starts:
-            if start.row not in waiting:
-                raise PlanRejectedError(f"job in row {start.row} does not wait")
-            waiting.remove(start.row)
-            shape = int(self.jobs_i[at.SHAPE, start.row])
-            misfit = PlanRejectedError(f"job in row {start.row} does not fit on {start.placement}")
-            for node, tasks in start.placement:
-                if not 0 <= node < free.shape[1]:
-                    raise PlanRejectedError(f"job in row {start.row} is placed on node {node}, which does not exist")
-                node_class = self.node_i[at.NODE_CLASS, node]
-                if not (self.node_i[at.OPEN, node] and self.shapes[at.NUM_SHAPE_ROWS + node_class, shape]):
-                    raise PlanRejectedError(f"job in row {start.row} may not run on node {node}")
-                free[:, node] -= tasks * self.need[:, shape]
-                if tasks < 1 or (free[:, node] < 0).any():
-                    raise misfit
-            if sum(tasks for _, tasks in start.placement) != self.jobs_i[at.TASKS, start.row]:
-                raise misfit
-            share, whole = (int(self.shapes[fact, shape]) for fact in (at.SHARE, at.WHOLE))
-            named: dict[int, int] = {}
-            for node, tasks, mask, first in start.entries if start.gpus else ():
-                named[node] = named.get(node, 0) + tasks
-                if mask >> gpus or mask.bit_count() != (1 if share else tasks * whole):
-                    raise misfit
-                for g in range(gpus):
-                    if mask >> g & 1:
-                        free_gpus[g, node] -= tasks * share if share else WHOLE_GPU
-                held = (node, tasks, mask, first)
-                apart = parts is None or take_parts(parts, self.demand, self.capacity, shape, held)
-                if (free_gpus[:, node] < 0).any() or not apart:
-                    raise misfit
-            if gpus and named != dict(start.placement):
-                raise misfit
-
-    @classmethod
-    def from_snapshot(
-        cls,
-        snapshot: Snapshot,
-        *,
-        score: FloatArray,
-        backfill: str,
-        placement: str,
-        depth: int,
-        locality_s: float = 0.0,
-    ) -> ClusterState:
-        """A state of its own to try a decision on; its rows are 0..J in the order of ``snapshot.rows``.
-
-        Args:
-            snapshot: What is known.
-            score: (Q,) policy scores of the waiting jobs.
-            backfill: A name of ``BACKFILLS``.
-            placement: A name of ``PLACEMENTS``.
-            depth: See the class.
-            locality_s: See the class.
-        """
-        num_running = snapshot.num_running
-        scores = np.concatenate([np.zeros(num_running), score])
-        state = cls(
-            capacity=snapshot.capacity,
-            demand=snapshot.demand,
-            columns=snapshot.columns,
-            score=scores,
-            backfill=backfill,
-            placement=placement,
-            depth=depth,
-            locality_s=locality_s,
-            seed=snapshot.seed,
-        )
-        state.counters[at.DRAWN] = snapshot.drawn
-        kernels, packed = state._kernels, state.packed
-        state.jobs_f[at.OVERHEAD_S] = snapshot.overhead_s
-        state.jobs_f[at.BOUND_S] += snapshot.overhead_s
-        state.jobs_i[at.KIND, snapshot.overhead_s > 0] = -1
-        for broken in np.flatnonzero(snapshot.lost_gpus):
-            state.lose_gpus(int(broken), int(snapshot.lost_gpus[broken]))
-        for i in range(num_running):
-            shape = int(snapshot.demand.shape_idx[i])
-            state.shapes[at.WAITING, shape] += 1
-            state.counters[at.NUM_OUT] = 0
-            kernels.activate_shape(packed, shape)
-            for entry in np.flatnonzero(snapshot.alloc_job == i):
-                node = int(snapshot.alloc_node[entry])
-                held = (snapshot.alloc_tasks[entry], snapshot.alloc_gpus[entry], snapshot.alloc_slice[entry])
-                kernels.add_entry(packed, i, node, *held)
-                kernels.refresh_node(packed, node)
-            kernels.set_running(packed, i, snapshot.started_s[i], 0)
-            state.expect_end(i, snapshot.expected_end_s[i])
-        state.jobs_f[at.RATE, :num_running] = snapshot.rate
-        state.jobs_f[at.SINCE_S, :num_running] = snapshot.since_s
-        state.jobs_f[at.DONE_S, :num_running] = snapshot.done_s
-        state.jobs_i[at.STOPPING, :num_running] = snapshot.stopping
-        state.counters[at.NUM_STOPPING] = snapshot.stopping.sum()
-        for closed in np.flatnonzero(snapshot.closed):
-            kernels.set_open(packed, int(closed), 0)
-        state.absorb(snapshot.now_s, np.zeros(0, dtype=np.int64), 0, num_running, len(snapshot.rows))
-        state.jobs_f[at.ENTERED_S, num_running:] = snapshot.entered_s
-        state.jobs_f[at.RESERVED_S, num_running:] = snapshot.reserved_s
-        state.counters[at.RELEASED] = int(snapshot.released)
-        if backfill == "conservative":
-            kernels.profile_from_promises(packed, snapshot.now_s)
-        return state
 
     # --- stopping, and nodes that come and go ------------------------------------------------------------------------
 
@@ -558,7 +386,7 @@ class ClusterState:
         self._kernels.rebuild_profile(self.packed, now_s)
 
     def attribute_waits(self, elapsed_s: float, waits_s: FloatArray) -> None:
-        """Add seconds to what each waiting job has waited for since the last ``note_reasons``; (NUM_WAITS, J)."""
+        """Add seconds to what each waiting job has lacked, but for its turn, since ``note_reasons``; (NUM_WAITS, J)."""
         self._kernels.attribute_waits(self.packed, elapsed_s, waits_s)
 
     def note_reasons(self) -> None:

@@ -264,8 +264,11 @@ def quotas_of(
         ],
         dtype=np.int64,
     )
+    weights = [quota.weight for quota in cluster.quotas.values()]
+    weight = np.asarray([1.0 if own is None else own for own in weights])
     row_of = np.asarray([*(names.index(group) if group in names else -1 for group in groups), -1], dtype=np.int64)
-    return Quotas(tuple(names), guaranteed, limit), row_of[group_idx], names
+    shares = None if all(own is None for own in weights) else weight
+    return Quotas(tuple(names), guaranteed, limit, shares), row_of[group_idx], names
 
 
 def speeds_of(cluster: ClusterSpec, places: Places, models: list[str]) -> FloatArray | None:

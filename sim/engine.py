@@ -355,7 +355,7 @@ class Simulation:
         elif self._static and self.waits_s is None:
             next_s = state.advance(now_s, self._finished, num_finished, self._absorbed, arrived)
         else:
-            self._attribute_waits(now_s, arrived)
+            self._attribute_waits(now_s)
             self._account_ends(num_finished, now_s)
             state.absorb(now_s, self._finished, num_finished, self._absorbed, arrived)
             if not self._static:
@@ -421,7 +421,7 @@ class Simulation:
         """Take in an instant: ends, stops, outages, arrivals."""
         state, lifecycle = self.state, self.lifecycle
         assert lifecycle is not None
-        self._attribute_waits(now_s, arrived)
+        self._attribute_waits(now_s)
         self._account_ends(num_finished, now_s)
         if self.rounds is not None:
             self.rounds.account(state, now_s)
@@ -560,14 +560,12 @@ class Simulation:
 
     # --- what jobs wait for -------------------------------------------------------------------------------------------
 
-    def _attribute_waits(self, now_s: float, arrived: int) -> None:
-        """Add the time since the last pass to what each job waited for; new ones have waited for this pass."""
+    def _attribute_waits(self, now_s: float) -> None:
+        """Add the time since the last pass to what each job lacked."""
         if self.waits_s is None:
             return
         self.state.attribute_waits(now_s - self._waits_since_s, self.waits_s)
         self._waits_since_s = now_s
-        late = slice(self._absorbed, arrived)
-        self.waits_s[at.WAIT_QUEUE, late] += now_s - self.workload.columns.submit_s[late]
 
     def _note_reasons(self) -> None:
         if self.waits_s is not None:
@@ -587,7 +585,12 @@ class Simulation:
         if self.is_dynamic:
             waiting = replace(waiting, expected_s=waiting.expected_s + self.state.jobs_f[at.OVERHEAD_S, queue])
         view = QueueView(
-            now_s, waiting, self.workload.capacity.processors, self._usage(now_s), self._dominant_shares(queue)
+            now_s,
+            waiting,
+            self.workload.capacity.processors,
+            self._usage(now_s),
+            self._dominant_shares(queue),
+            num_others=len(self.state.running),
         )
         scores = self.options.settings.ordering.score(view)
         self.state.reorder(scores, view.jobs.priority if self._strict else None)

@@ -329,7 +329,9 @@ def _job_table(simulation: Simulation, start_s: FloatArray, end_s: FloatArray) -
         cluster = f"needs more than its group may have of the cluster {workload.cluster.name!r}"
     state_is = pl.col("state")
     reason = (
-        pl.when(state_is == "rejected")
+        pl.when(pl.Series(workload.over_cap))
+        .then(pl.lit("draws more than the power cap allows"))
+        .when(state_is == "rejected")
         .then(pl.lit(cluster))
         .when(state_is == "killed")
         .then(pl.lit("ran into its limit"))
@@ -363,5 +365,9 @@ def _job_table(simulation: Simulation, start_s: FloatArray, end_s: FloatArray) -
     if lifecycle is not None:
         extra |= {"requeued_s": lifecycle.requeued_s, "lost_s": lifecycle.lost_s}
     if simulation.waits_s is not None:
-        extra |= {f"wait_{name}_s": simulation.waits_s[i] for i, name in enumerate(WAITS)}
+        waited_s = start_s - submit_s + (0.0 if lifecycle is None else lifecycle.requeued_s)
+        reasons_s = simulation.waits_s.copy()
+        turn_s = np.where(np.isnan(waited_s), 0.0, waited_s) - reasons_s.sum(axis=0)
+        reasons_s[at.WAIT_QUEUE] = np.maximum(turn_s, 0.0)
+        extra |= {f"wait_{name}_s": reasons_s[i] for i, name in enumerate(WAITS)}
     return table.with_columns(**extra)

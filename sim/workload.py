@@ -32,6 +32,7 @@ class Workload:
         run_s: (J,) seconds for which each job will hold its nodes.
         killed: (J,) whether it will be stopped at its limit.
         rejected: (J,) whether it could never run on this cluster.
+        over_cap: (J,) whether that is so because it draws more than the power cap allows.
         num_users: Users known by name.
         places: Classes of nodes, and which of them each group's jobs and each GPU type mean.
         groups: Names of the groups of ``columns.group_idx``.
@@ -46,6 +47,7 @@ class Workload:
     run_s: FloatArray
     killed: BoolArray
     rejected: BoolArray
+    over_cap: BoolArray
     num_users: int
     places: Places
     groups: tuple[str, ...]
@@ -149,8 +151,10 @@ def prepare(
     scarce = capacity.scarce
     size = demand.tasks * demand.shapes[demand.shape_idx, scarce]
     power_w = places.peak_draw_w(demand) if cluster.power_cap_w is not None else np.zeros(len(jobs))
+    over_cap = np.zeros(len(jobs), dtype=np.bool_)
     if cluster.power_cap_w is not None:
-        rejected |= np.ceil(power_w) > capacity.power_cap_w
+        over_cap = ~rejected & (np.ceil(power_w) > capacity.power_cap_w)
+        rejected |= over_cap
     if quotas is not None:
         rejected |= (group_idx >= 0) & (size > quotas.limit[group_idx])
     duration_s = jobs.floats("duration_s")
@@ -192,6 +196,7 @@ def prepare(
         run_s=run_s,
         killed=killed,
         rejected=rejected,
+        over_cap=over_cap,
         num_users=len(users),
         places=places,
         groups=tuple(groups),

@@ -64,7 +64,9 @@ def group_problems(group: Any) -> Iterator[Problem]:
 
 def group_pair_problems(group: Any) -> Iterator[Problem]:
     """Values of a node group that do not go together."""
-    yield from _pair_problems(group, (("mttr_h", "mtbf_h"), ("gpu_mttr_h", "gpu_mtbf_h")), (("peak_w", "idle_w"),))
+    yield from _rate_problems(group, "mtbf_h", "mttr_h")
+    yield from _rate_problems(group, "gpu_mtbf_h", "gpu_mttr_h")
+    yield from _at_least_problems(group, (("peak_w", "idle_w"),))
     rack_size, switch_size = group.rack_size, group.switch_size
     if rack_size and switch_size and rack_size > 0 and switch_size > 0 and rack_size % switch_size:
         yield "switch_size", f"{switch_size} nodes a switch do not divide a rack of {rack_size} nodes evenly"
@@ -79,7 +81,7 @@ def group_pair_problems(group: Any) -> Iterator[Problem]:
 def gpu_type_problems(kind: Any) -> Iterator[Problem]:
     """What is wrong with a GPU type by itself."""
     yield from _number_problems(kind, amounts=("idle_w", "peak_w"), positive=("memory_gib",))
-    yield from _pair_problems(kind, (), (("peak_w", "idle_w"),))
+    yield from _at_least_problems(kind, (("peak_w", "idle_w"),))
     for name, value in kind.speed.items():
         if not (_is_amount(value) and value > 0):
             yield f"speed.{name}", f"{value} is not a finite number above 0"
@@ -88,7 +90,7 @@ def gpu_type_problems(kind: Any) -> Iterator[Problem]:
 def quota_problems(quota: Any) -> Iterator[Problem]:
     """What is wrong with a quota by itself."""
     yield from _number_problems(quota, amounts=("guaranteed_gpus", "limit_gpus"), positive=("weight",))
-    yield from _pair_problems(quota, (), (("limit_gpus", "guaranteed_gpus"),))
+    yield from _at_least_problems(quota, (("limit_gpus", "guaranteed_gpus"),))
 
 
 def tier_problems(tier_speed: Mapping[str, Mapping[str, float]], tiers: tuple[str, ...]) -> Iterator[Problem]:
@@ -146,7 +148,7 @@ def spec_pair_problems(spec: Any) -> Iterator[Problem]:
     for region in spec.carbon_g_per_kwh:
         if region not in regions:
             yield f"carbon_g_per_kwh.{region}", f"no group lies in this region{nearest(region, regions)}"
-    yield from _pair_problems(spec, (("rack_mttr_h", "rack_mtbf_h"),), ())
+    yield from _rate_problems(spec, "rack_mtbf_h", "rack_mttr_h")
     yield from _quota_totals(spec)
 
 
@@ -175,14 +177,18 @@ def _number_problems(part: Any, amounts: tuple[str, ...] = (), positive: tuple[s
             yield name, f"{value} is not a finite number above 0"
 
 
-def _pair_problems(
-    part: Any, needed: tuple[tuple[str, str], ...], at_least: tuple[tuple[str, str], ...]
-) -> Iterator[Problem]:
-    """Pairs of attributes: the first of ``needed`` means nothing alone; that of ``at_least`` may not be the smaller."""
-    for name, other in needed:
-        if getattr(part, name) is not None and getattr(part, other) is None:
-            yield name, f"a time to repair needs {other} too"
-    for name, other in at_least:
+def _rate_problems(part: Any, failure: str, repair: str) -> Iterator[Problem]:
+    """A time between failures without a time to repair, or the other way round: neither means anything alone."""
+    fails, is_repaired = getattr(part, failure) is not None, getattr(part, repair) is not None
+    if fails and not is_repaired:
+        yield failure, f"a time between failures needs {repair} too"
+    if is_repaired and not fails:
+        yield repair, f"a time to repair needs {failure} too"
+
+
+def _at_least_problems(part: Any, pairs: tuple[tuple[str, str], ...]) -> Iterator[Problem]:
+    """Pairs of attributes of which the first may not be the smaller."""
+    for name, other in pairs:
         high, low = getattr(part, name), getattr(part, other)
         if high is not None and low is not None and high < low:
             yield name, f"{high:g} is below {other} of {low:g}"

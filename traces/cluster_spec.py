@@ -109,12 +109,12 @@ class Quota:
     Attributes:
         guaranteed_gpus: GPUs that it can always have.
         limit_gpus: GPUs that it never exceeds; None: with borrowing the whole cluster, else what is guaranteed.
-        weight: Share of what is left over, relative to the other groups.
+        weight: Share of what is borrowed, relative to the other groups; where none says, the ordering alone decides.
     """
 
     guaranteed_gpus: float
     limit_gpus: float | None = None
-    weight: float = 1.0
+    weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

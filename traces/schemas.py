@@ -105,7 +105,7 @@ class QuotaFile(_Part):
 
     guaranteed_gpus: Amount
     limit_gpus: Amount | None = None
-    weight: Positive = 1.0
+    weight: Positive | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -77,27 +77,6 @@ class Throughputs:
         speeds = np.where(np.isnan(ratios[:, :, column]), ratios[:, :, 0], ratios[:, :, column])
         return np.vstack([speeds, _geometric_mean(speeds)[None, :]])
 
-    def speed_matrix(self, model_classes: Sequence[str | None], gpus: IntArray, gpu_types: Sequence[str]) -> FloatArray:
-        """(J, T) relative speeds of jobs, by model class, gang size and GPU type; what is not known is the default.
-
-        Args:
-            model_classes: (J,) model class of each job, None for unknown.
-            gpus: (J,) gang sizes.
-            gpu_types: (T,) GPU types of the columns.
-
-        Raises:
-            ConfigError: A GPU type is not in the table.
-        """
-        columns = [self.type_idx(name) for name in gpu_types]
-        row_of = {name: i for i, name in enumerate(self.models)}
-        rows = np.array([row_of.get(name or "", len(self.models)) for name in model_classes], dtype=np.int64)
-        speeds = np.empty((len(rows), len(columns)))
-        for size in np.unique(gpus):
-            table = self.relative_speeds(int(size))[:, columns]
-            chosen = gpus == size
-            speeds[chosen] = np.where(np.isnan(table[rows[chosen]]), table[-1], table[rows[chosen]])
-        return speeds
-
     def speeds(self, gpu_types: Sequence[str]) -> dict[str, dict[str, float]]:
         """For each GPU type, as it is written, the relative speed of a job on one GPU by model class, and the default.
 

@@ -140,24 +140,25 @@ def recount(st: State, row: Int, s: Int) -> Int:
 
 
 @compiled
-def reserve_head(st: State, row: Int, now_s: float, strategy: Int) -> float:
+def reserve_head(st: State, row: Int, now_s: float, strategy: Int, least_s: float) -> float:
     """Shadow time of a head job that does not fit; ``spare`` (R, N) becomes what is free then without the head's nodes.
 
     Running jobs are released in the order of their expected ends (a past one counts as now) until the head fits;
     all jobs that end at the shadow time are released with it. Mu'alem & Feitelson, IEEE TPDS 12(6), 2001. While nodes
-    are down it may not fit even then: the shadow time is inf, and nothing is held for it.
+    are down it may not fit even then: the shadow time is inf, and nothing is held for it. It is not before ``least_s``,
+    when what is no node's, as power, lets the head start.
     """
     s = st.jobs_i[SHAPE, row]
     future = st.node_i[FUTURE_SLOTS]
     total = copy_free(st, s)
-    shadow_s = now_s
+    shadow_s = least_s
     for i in range(st.counters[NUM_RUNNING]):
         end_s = max(st.jobs_f[RUN_END_S, i], now_s)
         if total >= st.jobs_i[TASKS, row] and end_s > shadow_s:
             break
         give_spare(st, st.jobs_i[RUN, i])
         total += recount(st, st.jobs_i[RUN, i], s)
-        shadow_s = end_s
+        shadow_s = max(shadow_s, end_s)
     if total < st.jobs_i[TASKS, row]:
         return np.inf
     chosen = place(st, strategy, st.jobs_i[TASKS, row], future)
@@ -252,7 +253,7 @@ def pass_easy(st: State, mode: Int, now_s: float, strategy: Int, depth: Int) -> 
     if num_candidates == 0:
         return
     head = st.jobs_i[QUEUE, lo]
-    shadow_s = reserve_head(st, head, now_s, strategy)
+    shadow_s = reserve_head(st, head, now_s, strategy, now_s)
     for a in range(st.counters[NUM_ACTIVE]):
         st.shapes[SPARE_BOUND, st.shapes[ACTIVE, a]] = ANY_SLOTS
     num_started = 0

@@ -1,12 +1,20 @@
-"""What each waiting job waits for, second by second."""
+"""What each waiting job waits for, second by second.
+
+Most wait for their turn. Only those that lack something else are listed, and what they lack is charged to them at each
+pass; the rest of a job's waiting was for its turn.
+"""
 
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
 from shunter.scheduler.jit import compiled
 from shunter.scheduler.layout import (
+    ACTIVE,
     FREE_SLOTS,
+    LACKING,
     LISTED,
+    NUM_ACTIVE,
+    NUM_LACKING,
     OPEN,
     QUEUE,
     QUEUE_HI,
@@ -17,6 +25,7 @@ from shunter.scheduler.layout import (
     WAIT_FRAGMENTATION,
     WAIT_GANG,
     WAIT_QUEUE,
+    WAITING,
     WHY,
     State,
 )
@@ -59,27 +68,60 @@ def reason_of(st: State, row: Int, totals: IntArray) -> Int:
 
 
 @compiled
+def may_lack(st: State, s: Int, totals: IntArray) -> bool:
+    """Whether a job of a shape may wait for anything but its turn: a task fits beside what is asked for ahead of it."""
+    return st.shapes[WAITING, s] > 0 and fits_in_total(st, s, 1, totals, True)
+
+
+@compiled
+def set_reason(st: State, row: Int, why: Int) -> None:
+    """Note that a waiting job waits for something other than its turn."""
+    if st.jobs_i[WHY, row] == WAIT_QUEUE:
+        st.jobs_i[LACKING, st.counters[NUM_LACKING]] = row
+        st.counters[NUM_LACKING] += 1
+    st.jobs_i[WHY, row] = why
+
+
+@compiled
+def forget_reasons(st: State) -> None:
+    """Let all wait for their turn until a pass finds what they lack."""
+    for i in range(st.counters[NUM_LACKING]):
+        st.jobs_i[WHY, st.jobs_i[LACKING, i]] = WAIT_QUEUE
+    st.counters[NUM_LACKING] = 0
+
+
+@compiled
 def attribute_waits(st: State, elapsed_s: float, waits_s: FloatArray) -> None:
-    """Add the seconds since the last pass to what each waiting job waited for then; ``waits_s`` is (NUM_WAITS, J)."""
-    for position in range(st.counters[QUEUE_LO], st.counters[QUEUE_HI]):
-        row = st.jobs_i[QUEUE, position]
+    """Add the seconds since the last pass to what each job lacked then; ``waits_s`` is (NUM_WAITS, J)."""
+    for i in range(st.counters[NUM_LACKING]):
+        row = st.jobs_i[LACKING, i]
         waits_s[st.jobs_i[WHY, row], row] += elapsed_s
 
 
 @compiled
 def note_reasons(st: State, totals: IntArray) -> None:
-    """After a pass: write into row WHY what each waiting job waits for from now on; ``totals`` (3, R) is scratch.
+    """After a pass: list the waiting jobs that lack something from now on; ``totals`` (3, R) is scratch.
 
     Row 2 of ``totals`` sums what the jobs ahead ask for: a job behind them waits for its turn, not for what they lack.
+    It only grows, so the walk along the queue ends where it leaves no task of any shape that waits.
     """
+    if st.counters[LISTED] == 0:  # else the pass has done so, and listed those that it held back
+        forget_reasons(st)
     if st.counters[QUEUE_LO] == st.counters[QUEUE_HI]:
         return
     total_free(st, totals)
+    a = 0
     for position in range(st.counters[QUEUE_LO], st.counters[QUEUE_HI]):
+        while a < st.counters[NUM_ACTIVE] and not may_lack(st, st.shapes[ACTIVE, a], totals):
+            a += 1
+        if a == st.counters[NUM_ACTIVE]:
+            return
         row = st.jobs_i[QUEUE, position]
-        if st.counters[LISTED] == 1 and st.jobs_i[WHY, row] != WAIT_QUEUE:
-            continue  # the pass itself held it back
-        st.jobs_i[WHY, row] = reason_of(st, row, totals)
+        if st.jobs_i[WHY, row] != WAIT_QUEUE:
+            continue
+        why = reason_of(st, row, totals)
+        if why != WAIT_QUEUE:
+            set_reason(st, row, why)
         s = st.jobs_i[SHAPE, row]
         for r in range(st.need.shape[0]):
             totals[2, r] += st.jobs_i[TASKS, row] * st.need[r, s]

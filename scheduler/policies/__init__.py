@@ -49,6 +49,7 @@ ORDERINGS: dict[str, Ordering] = dict(
         _entry("fairshare", fairshare, static=False, needs_usage=True),
         _entry("multifactor", multifactor, static=False, needs_usage=True, parameters=PARAMETERS),
         _entry("drf", drf, static=False, needs_shares=True),
+        _entry("ftf", formulas.ftf, static=False, uses_request=True),
         _entry(
             "het-las", by_rounds.het_las, static=False, parameters=by_rounds.GAVEL_ROUND, rounds=rounds.het_las_round
         ),

@@ -88,6 +88,22 @@ def las(view: QueueView, _: Parameters) -> FloatArray:
     return view.jobs.attained_s
 
 
+def ftf(view: QueueView, _: Parameters) -> FloatArray:
+    """Largest finish-time fairness ρ first: least fairly treated so far. Mahajan et al., Themis, NSDI 2020, §3.
+
+    ρ is the time in the system, were the job to run from now on, over the time on an nth of the cluster of its own: all
+    of its expected run time, longer in proportion where it asks for more than that share. n counts the jobs in the
+    system now, as ``fairness.finish_time_fairness`` does on average. Themis lets jobs bid, and moves running ones; here
+    ρ only orders the queue, and whom ``--preempt policy`` stops.
+    """
+    jobs = view.jobs
+    had_s = np.zeros(len(jobs))
+    np.divide(jobs.attained_s, jobs.processors, out=had_s, where=jobs.processors > 0)
+    num_jobs = len(jobs) + view.num_others
+    alone_s = (jobs.expected_s + had_s) * np.maximum(1.0, num_jobs * jobs.processors / view.total_processors)
+    return -(view.wait_s + jobs.expected_s) / np.maximum(alone_s, 1e-9)
+
+
 def priority(view: QueueView, _: Parameters) -> FloatArray:
     """Highest priority first, first come first served inside a class."""
     return -view.jobs.priority

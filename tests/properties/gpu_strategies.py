@@ -32,6 +32,7 @@ POLICIES = (
     "edf",
     "wfp3",
     "fairshare",
+    "ftf",
 )
 BACKFILLS = ("none", "easy", "easy-noextra", "easy-sjbf")
 PLACEMENT_NAMES = sorted(PLACEMENTS)

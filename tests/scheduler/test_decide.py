@@ -11,6 +11,7 @@ from shunter.scheduler.decide import Settings, check_plan, plan
 from shunter.scheduler.errors import PlanRejectedError, UsageError
 from shunter.scheduler.plans import Plan, Start
 from shunter.scheduler.state import ClusterState
+from shunter.scheduler.trial import state_of_snapshot
 from shunter.traces.cluster_spec import ClusterSpec, GpuType, NodeGroup
 from tests.scheduler.cases import NOTHING, settings, table, waiting_state
 
@@ -81,8 +82,8 @@ def test_a_stale_plan_is_refused_and_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("start", "reason"),
     [
-        (Start(0, ((1, 2),)), "job in row 0 does not wait"),
-        (Start(2, ((1, 2),)), "does not fit"),
+        (Start(0, ((1, 2),)), "row 0 does not wait"),
+        (Start(2, ((1, 2),)), "row 2 is not started whole"),
         (Start(2, ((0, 1), (1, 2))), "does not fit"),
         (Start(1, ((0, 1),)), "does not fit"),
     ],
@@ -253,10 +254,10 @@ def test_check_plan_knows_closed_nodes_and_lost_gpus() -> None:
 @pytest.mark.parametrize(
     ("start", "reason"),
     [
-        (start_on(0, (2, 1, 1)), "job in row 0 may not run on node 2"),
-        (start_on(1, (0, 2, 4)), "does not fit"),  # there is no third GPU
-        (start_on(2, (0, 1, 1)), "does not fit"),  # it needs two
-        (Start(0, ((0, 1),)), "does not fit"),  # which one?
+        (start_on(0, (2, 1, 1)), "row 0 may not run on node 2"),
+        (start_on(1, (0, 2, 4)), "row 1 names other GPUs of node 0 than it needs"),  # there is no third GPU
+        (start_on(2, (0, 1, 1)), "row 2 names other GPUs of node 0 than it needs"),  # it needs two
+        (Start(0, ((0, 1),)), "row 0 has its GPUs on other nodes than its tasks"),  # which one?
     ],
 )
 def test_commit_refuses_other_types_and_gpus(start: Start, reason: str) -> None:
@@ -270,8 +271,6 @@ def test_commit_takes_the_gpus_of_the_plan() -> None:
     state.commit(Plan(state.version, (start_on(0, (0, 1, 2)), start_on(1, (2, 1, 1), (2, 1, 2)))), 0.0)
     assert state.entries_of(0) == [(0, 1, 2)]
     assert state.entries_of(1) == [(2, 1, 1), (2, 1, 2)]
-    again = ClusterState.from_snapshot(
-        state.snapshot(0.0), score=np.zeros(1), backfill="none", placement="first-fit", depth=0
-    )
+    again = state_of_snapshot(state.snapshot(0.0), score=np.zeros(1), backfill="none", placement="first-fit", depth=0)
     np.testing.assert_array_equal(again.node_free, state.node_free)
     assert [again.entries_of(i) for i in range(2)] == [state.entries_of(int(row)) for row in state.running]

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shunter.scheduler.capacity import Capacity, Quotas
 from shunter.scheduler.policies.drf import dominant_shares
@@ -87,3 +89,27 @@ def test_weights_by_hand() -> None:
     quotas = Quotas(("a", "b"), np.asarray([4000, 0]), np.asarray([8000, 8000]))
     shares = dominant_shares(jobs, units, 3, np.arange(3), replace(capacity, quotas=quotas))
     np.testing.assert_allclose(shares, [0.5, 2.0, 2.0])
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=20),
+    st.integers(0, 6),
+)
+def test_one_sort_is_progressive_filling(jobs: list[tuple[int, int, int]], running: int) -> None:
+    """Against the algorithm as the paper tells it: again and again the user with the least share takes its next job."""
+    user = np.asarray([job[0] for job in jobs], dtype=np.int64)
+    units = np.asarray([(cpus, memory, 0) for _, cpus, memory in jobs], dtype=np.int64)
+    running = min(running, len(jobs))
+    capacity = Capacity(np.asarray([[40], [60], [0]]), (True, True, False))
+    filled = {u: units[:running][user[:running] == u].sum(axis=0) for u in range(4)}
+    queues = {u: [row for row in range(running, len(jobs)) if user[row] == u] for u in range(4)}
+    expected = []
+    while any(queues.values()):
+        share = {u: max(held[0] / 40, held[1] / 60) for u, held in filled.items()}
+        chosen = min((u for u in range(4) if queues[u]), key=lambda u: (share[u], queues[u][0]))
+        expected.append(queues[chosen].pop(0))
+        filled[chosen] = filled[chosen] + units[expected[-1]]
+    waiting = np.arange(running, len(jobs))
+    shares = dominant_shares(columns(len(jobs), user_idx=user), units, running, waiting, capacity)
+    assert waiting[np.lexsort((waiting, shares))].tolist() == expected

@@ -16,10 +16,7 @@ from shunter.scheduler.energy import (
     Placements,
     carbon_kg,
     cost,
-    cost_of_jobs,
-    current_power_w,
     energy_kwh,
-    headroom_gpus,
     power_series,
 )
 
@@ -135,40 +132,12 @@ def test_an_intensity_repeats_for_ever() -> None:
     np.testing.assert_allclose(series.integral(times) - series.integral(np.zeros(1)), [0, 35, 75, 35 + 4000, -40])
 
 
-def test_power_at_one_moment_and_headroom() -> None:
-    """DGX with 64 CPUs and 4 of 7 working GPUs held: 1000 + 7·50 + 400 + 4·350 W; a box that is down: nothing."""
-    nodes = power(DGX, BOX)
-    draw_w = current_power_w(
-        nodes, np.asarray([64.0, 16]), np.asarray([4.0, 0]), np.asarray([True, False]), np.asarray([7.0, 0])
-    )
-    assert draw_w == pytest.approx(3150)
-    added_w = np.asarray([350.0, 400.0, 0.0])
-    assert headroom_gpus(draw_w + 1400.0, draw_w, added_w).tolist() == [4, 3, 1 << 62]
-    assert headroom_gpus(draw_w - 1.0, draw_w, added_w).tolist() == [0, 0, 1 << 62]
-
-
-@given(st.floats(0, 1e7), st.floats(0, 1e7), st.floats(1, 1e3))
-def test_headroom_never_breaks_the_cap_and_one_more_would(cap_w: float, draw_w: float, added_w: float) -> None:
-    count = int(headroom_gpus(cap_w, draw_w, np.asarray([added_w]))[0])
-    slack_w = 1e-6 * added_w + 1e-9 * cap_w
-    assert count == 0 or draw_w + count * added_w <= cap_w + slack_w
-    assert draw_w + (count + 1) * added_w > cap_w - slack_w
-
-
 def test_cost_by_hand() -> None:
     """10 h. On demand: 3 / h, one hour down, a failed GPU is paid for: 27. Spot: 1 / h, down from 8 h on: 8."""
     outages = down((0, -1, 0, HOUR_S), (0, 2, 0, 5 * HOUR_S), (1, -1, 8 * HOUR_S, math.inf))
     found = cost(np.asarray([3.0, 1.0]), np.asarray([False, True]), outages, 0.0, 10 * HOUR_S)
     assert (found.total, found.on_demand, found.spot) == (35.0, 27.0, 8.0)
     np.testing.assert_allclose(found.per_node, [27, 8])
-
-
-def test_a_job_pays_for_its_larger_share() -> None:
-    """2 h with half of the GPUs and all CPUs of a node of 3 / h: 6. A quarter of the GPUs for 4 h: 3; box: 0.5."""
-    placements = held(
-        (0, 0, 0, 2 * HOUR_S, 128, 4), (2, 0, 0, 4 * HOUR_S, 8, 2), (2, 1, 0, HOUR_S, 8, 0), (0, 1, 0, 0, 16, 0)
-    )
-    np.testing.assert_allclose(cost_of_jobs(power(DGX, BOX), placements, np.asarray([3.0, 1.0]), 3), [6, 0, 3.5])
 
 
 def test_many_placements_are_quick() -> None:

@@ -1,4 +1,4 @@
-"""Jain's index, dominant shares and their order, contention and finish-time fairness."""
+"""Jain's index, contention and finish-time fairness."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from shunter.scheduler.fairness import (
     average_contention,
-    dominant_share,
-    drf_order,
     finish_time_fairness,
     jain_index,
     served_shares,
@@ -47,50 +45,6 @@ def test_shares_are_per_owner_and_nobodys_jobs_are_out() -> None:
     """Owner 0: (3 + 1) / (4 + 4); owner 1 wanted nothing; owner 2: 5 / 5."""
     owner = np.asarray([0, 0, 2, -1, 1])
     np.testing.assert_allclose(served_shares(owner, array(3, 1, 5, 9, 0), array(4, 4, 5, 9, 0)), [0.5, 1.0])
-
-
-# --- DRF -------------------------------------------------------------------------------------------------------------
-
-
-def test_the_papers_example_of_dominant_shares() -> None:
-    """9 CPUs, 18 GB. A's tasks need <1 CPU, 4 GB>, B's <3 CPU, 1 GB>; with 3 and 2 of them both have 2/3 (§4.1)."""
-    usage = np.asarray([[3 * 1, 3 * 4], [2 * 3, 2 * 1]])
-    np.testing.assert_allclose(dominant_share(usage, np.asarray([9, 18])), [2 / 3, 2 / 3])
-    np.testing.assert_allclose(dominant_share(usage, np.asarray([9, 18]), array(1, 2)), [2 / 3, 1 / 3])
-    np.testing.assert_allclose(dominant_share(usage, np.asarray([9, 0])), [3 / 9, 6 / 9])
-    np.testing.assert_allclose(dominant_share(usage, np.asarray([0, 0])), [0, 0])
-
-
-def test_the_papers_example_of_the_order() -> None:
-    """Table 1 of the paper schedules B, A, A, B, A: shares before each task are B 0, 3/9 and A 0, 4/18, 8/18."""
-    user = np.asarray([1, 1, 0, 0, 0])
-    demand = np.asarray([[3, 1]] * 2 + [[1, 4]] * 3)
-    order = drf_order(user, demand, np.zeros((2, 2), np.int64), np.asarray([9, 18]))
-    assert order.tolist() == [0, 2, 3, 1, 4]
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 5)), max_size=20),
-    st.lists(st.integers(0, 9), min_size=8, max_size=8),
-    st.lists(st.sampled_from([0.5, 1.0, 3.0]), min_size=4, max_size=4),
-)
-def test_one_sort_is_progressive_filling(
-    jobs: list[tuple[int, int, int]], held: list[int], weights: list[float]
-) -> None:
-    """Against the algorithm as the paper tells it: again and again the user with the least share takes its next job."""
-    user = np.asarray([job[0] for job in jobs], dtype=np.int64)
-    demand = np.asarray([job[1:] for job in jobs], dtype=np.int64).reshape(-1, 2)
-    usage, capacity, weight = np.asarray(held).reshape(4, 2), np.asarray([40, 60]), np.asarray(weights)
-    queues = {u: [row for row in range(len(jobs)) if user[row] == u] for u in range(4)}
-    filled, expected = usage.copy(), []
-    while any(queues.values()):
-        share = dominant_share(filled, capacity, weight)
-        chosen = min((u for u in range(4) if queues[u]), key=lambda u: (share[u], queues[u][0]))
-        row = queues[chosen].pop(0)
-        expected.append(row)
-        filled[chosen] += demand[row]
-    assert drf_order(user, demand, usage, capacity, weight).tolist() == expected
 
 
 # --- finish-time fairness --------------------------------------------------------------------------------------------

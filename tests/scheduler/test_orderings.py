@@ -52,6 +52,8 @@ EXPECTED = {
     "wfp3": (-((100 / 100) ** 3) * 4, -((10 / 10_000) ** 3) * 9),
     "unicep": (-100 / (2 * 100), -10 / (math.log2(9) * 10_000)),
     "srtf": (80, 9_000),  # what is expected is what is left
+    # Job 0: 100 s in the system and 80 s to go, of 110 s in all. Job 1 asks for 9 of the 16/2 processors of its share.
+    "ftf": (-(100 + 80) / (80 + 120 / 4), -(10 + 9_000) / (9_000 * 2 * 9 / 16)),
     "las": (120, 0),
     "tiresias": (10, 100),  # both below the first threshold: by submission
     "edf": (500, 9_200),
@@ -177,3 +179,10 @@ def test_every_ordering_says_what_it_does() -> None:
         assert ordering.name == name
         assert ordering.summary
         assert "\n" not in ordering.summary
+
+
+def test_finish_time_fairness_counts_the_jobs_that_run() -> None:
+    """Beside two that run, a share is 4 of 16 processors: a job of 4 needs no more, one of 8 takes twice as long."""
+    jobs = columns(2, submit_s=[0.0, 0.0], expected_s=[100.0, 100.0], processors=[4.0, 8.0])
+    found = choose_ordering("ftf").score(QueueView(50.0, jobs, 16.0, num_others=2))
+    np.testing.assert_allclose(found, [-150 / 100, -150 / 200])

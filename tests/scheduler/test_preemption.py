@@ -193,6 +193,61 @@ def test_no_more_jobs_are_stopped_than_needed() -> None:
     assert attempts(result)["h"] == [(10, 20, "completed")]
 
 
+def test_a_whole_gpu_is_freed_by_stopping_both_jobs_that_share_it() -> None:
+    """Neither a nor b alone frees a GPU for h; together they do. Both have more left than h."""
+    text = """
+        job submit runs gpus cpus
+        a   0      100  0.5  1
+        b   0      90   0.5  1
+        h   10     20   1    1
+    """
+    assert attempts(replay(text, **SRTF)) == {
+        "a": [(0, 10, "preempted"), (30, 120, "completed")],
+        "b": [(0, 10, "preempted"), (30, 110, "completed")],
+        "h": [(10, 30, "completed")],
+    }
+
+
+def test_a_group_gives_what_it_borrowed_where_it_helps() -> None:
+    """red may lose two of its four. The latest two, r4 and r3, lie on different nodes; g needs both GPUs of one."""
+    text = """
+        job submit runs gpus cpus group
+        r1  0      99   1    1    red
+        r2  1      99   1    1    red
+        r3  2      99   1    1    red
+        r4  3      99   1    1    red
+        g   10     20   2    1    green
+    """
+    quotas = {"red": Quota(2.0), "green": Quota(2.0)}
+    cluster = ClusterSpec("two", (NodeGroup("n", 2, cpus=8.0, gpus=2.0),), quotas=quotas)
+    found = attempts(replay(text, cluster, placement="worst-fit", preemption=Preemption(("quota",))))
+    assert {name for name, runs in found.items() if runs[0][2] == "preempted"} == {"r2", "r4"}
+    assert found["g"] == [(10, 30, "completed")]
+
+
+def test_a_group_that_is_giving_back_already_is_not_asked_for_its_guarantee() -> None:
+    """red holds 3, of which 2 are its own, and is giving back r3. g2 comes first by then, and needs one more: x's."""
+    text = """
+        job submit runs gpus cpus group preemptible
+        r1  0      99   1    1    red   1
+        r2  1      99   1    1    red   1
+        r3  2      99   1    1    red   1
+        x   0      40   1    1    -     0
+        g1  10     20   1    1    green 1
+        g2  11     5    2    1    green 1
+    """
+    trace = table(
+        text.replace("preemptible", "priority"), replace(FOUR, quotas={"red": Quota(2.0), "green": Quota(2.0)})
+    )
+    marked = trace.jobs.frame.with_columns(preemptible=trace.jobs.frame["priority"] == 1)
+    fixed = Trace("fixed", make_jobs(marked.to_dict(as_series=True)), trace.cluster)
+    found = attempts(simulate(fixed, policy="sjf", details=True, preemption=Preemption(("quota",), grace_s=5.0)))
+    assert found["r3"][0] == (2, 15, "preempted")
+    assert found["r1"] == [(0, 99, "completed")]
+    assert found["r2"] == [(1, 100, "completed")]
+    assert found["g2"] == [(40, 45, "completed")]
+
+
 def test_nobody_is_stopped_in_vain() -> None:
     """h needs an h100; stopping a, on the v100, would not help, and b there has less left than h."""
     cluster = ClusterSpec(

@@ -273,9 +273,8 @@ def test_nothing_fails_without_rates() -> None:
 
 
 def test_refusals_of_rates() -> None:
-    no_repair = cluster(NodeGroup("n", 5, cpus=1, mtbf_h=10))
-    with pytest.raises(ConfigError, match=r"groups\[0\]\.mttr_h"):
-        draw_outages(no_repair, until_s=1e6, seed=0)
+    with pytest.raises(ConfigError, match=r"groups\[0\]\.mtbf_h: a time between failures needs mttr_h too"):
+        cluster(NodeGroup("n", 5, cpus=1, mtbf_h=10))
     too_often = cluster(NodeGroup("n", 5, gpus=1, gpu_mtbf_h=1e-6, gpu_mttr_h=1e-6))
     with pytest.raises(ConfigError, match=r"groups\[0\]\.gpu_mtbf_h.*is the unit hours"):
         draw_outages(too_often, until_s=1e9, seed=0)
@@ -287,7 +286,7 @@ def test_refusals_of_rates() -> None:
     for path in ("groups[0].mttr_h: groups[0].mtbf_h is 10 h", "rack_mttr_h: ", "groups[1].gpu_mttr_h: "):
         assert str(error.value).count(path) == 1
     with pytest.raises(UsageError, match="finite"):
-        draw_outages(no_repair, until_s=math.inf, seed=0)
+        draw_outages(too_often, until_s=math.inf, seed=0)
 
 
 # --- logs ------------------------------------------------------------------------------------------------------------

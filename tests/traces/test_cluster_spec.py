@@ -97,7 +97,7 @@ def test_facts_add_up() -> None:
     )
     assert facts["price_per_h"] == 2 * 3.0 + 1.0
     assert (facts["idle_w"], facts["peak_w"]) == (2 * (100.0 + 40.0), 2 * (300.0 + 200.0))
-    assert facts["quotas"]["q"] == {"guaranteed_gpus": 2.0, "limit_gpus": 2.0, "weight": 1.0, "share": 0.25}
+    assert facts["quotas"]["q"] == {"guaranteed_gpus": 2.0, "limit_gpus": 2.0, "weight": None, "share": 0.25}
     assert "idle_w" not in facts["groups"][1]
     json.dumps(facts)
 
@@ -113,6 +113,8 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"rack_size": 6, "switch_size": 4}, {}, "groups[0].switch_size: 4 nodes a switch do not divide a rack of 6 nodes"),
     ({"mttr_h": 5.0}, {}, "groups[0].mttr_h: a time to repair needs mtbf_h too"),
     ({"gpu_mttr_h": 5.0}, {}, "groups[0].gpu_mttr_h: a time to repair needs gpu_mtbf_h too"),
+    ({"mtbf_h": 5.0}, {}, "groups[0].mtbf_h: a time between failures needs mttr_h too"),
+    ({"gpu_mtbf_h": 5.0}, {}, "groups[0].gpu_mtbf_h: a time between failures needs gpu_mttr_h too"),
     ({"mtbf_h": 0.0}, {}, "groups[0].mtbf_h: 0.0 is not a finite number above 0"),
     ({"failure_shape": -1.0}, {}, "groups[0].failure_shape: -1.0 is not a finite number above 0"),
     ({"idle_w": 5.0, "peak_w": 4.0}, {}, "groups[0].peak_w: 4 is below idle_w of 5"),
@@ -137,6 +139,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"tier_speed": {"llm": {"rack": 0.0}}}, "tier_speed.llm.rack: 0.0 is not above 0 and at most 1"),
     ({}, {"tier_speed": {"llm": {"rak": 0.5}}}, "tier_speed.llm.rak: unknown tier; did you mean 'rack'?"),
     ({}, {"rack_mttr_h": 5.0}, "rack_mttr_h: a time to repair needs rack_mtbf_h too"),
+    ({}, {"rack_mtbf_h": 5.0}, "rack_mtbf_h: a time between failures needs rack_mttr_h too"),
     ({}, {"power_cap_w": 0.0}, "power_cap_w: 0.0 is not a finite number above 0"),
     ({}, {"carbon_g_per_kwh": {"region-0": -1.0}}, "carbon_g_per_kwh.region-0: -1.0 is not a finite number"),
     ({}, {"carbon_g_per_kwh": {"regoin-0": 1.0}}, "carbon_g_per_kwh.regoin-0: no group lies in this region; did you"),

@@ -51,14 +51,6 @@ def test_relative_speeds() -> None:
     assert set(speeds["V100"].values()) == {1.0}
 
 
-def test_speeds_of_jobs() -> None:
-    matrix = SMALL.speed_matrix(["a", "b", None, "unheard of", "a"], np.array([1, 1, 1, 1, 2]), ["V100", "K-80"])
-    assert matrix[:, 0].tolist() == [1.0] * 5
-    assert matrix[:, 1].tolist() == pytest.approx([0.25, 1.0, 0.5, 0.5, 1 / 3])
-    with pytest.raises(ConfigError, match=r"'H100' is not in the throughput table 'small'"):
-        SMALL.speed_matrix(["a"], np.array([1]), ["H100"])
-
-
 def test_tier_speed() -> None:
     # Spread over packed on V100: 3/6 and 9/10, geometric mean 0.6708; b has no gangs and so only the default.
     tiers = SMALL.tier_speed()
