@@ -392,9 +392,7 @@ def _rate_problems(rates: _Rates, until_s: float) -> list[str]:
     """Why failures cannot be drawn with these rates."""
     if rates.mtbf_h is None or not rates.units:
         return []
-    if rates.mttr_h is None:
-        needed = "how long a repair takes is not known, so no failures can be drawn; give the mean time to repair"
-        return [f"{rates.path}mttr_h: {rates.path}mtbf_h is {rates.mtbf_h:g} h, but {needed} in hours"]
+    assert rates.mttr_h is not None  # the specification sees to it
     expected = rates.units * until_s / ((rates.mtbf_h + rates.mttr_h) * HOUR_S)
     if expected > MOST_FAILURES:
         return [

@@ -36,6 +36,11 @@ def refuse_unsuited(
             "--failover move starts jobs ahead of the queue: it does not go with conservative backfilling, which "
             "promises times, or with policies of rounds; use requeue"
         )
+    if options.failover == "move" and workload.capacity.parts is not None:
+        raise UsageError(
+            "--failover move looks for whole GPUs and shares of them: it knows neither MIG instances nor the memory of "
+            "shares; use requeue"
+        )
     listed = workload.capacity.quotas is not None or workload.capacity.num_lanes > 1
     if conservative and (listed or options.settings.locality_s > 0 or workload.capacity.power_cap_w >= 0):
         raise UsageError(

@@ -62,7 +62,7 @@ def lies_where(st: State, row: Int, s: Int) -> bool:
     entry = st.jobs_i[ALLOC, row]
     while entry >= 0:
         n = st.alloc[NODE, entry]
-        if st.node_i[OPEN, n] == 1 and st.shapes[NUM_SHAPE_ROWS + st.node_i[NODE_CLASS, n], s] == 1:
+        if st.node_i[OPEN, n] == 1 and st.shapes[NUM_SHAPE_ROWS + st.node_i[NODE_CLASS, n], s] > 0:
             return True
         entry = st.alloc[NEXT, entry]
     return False

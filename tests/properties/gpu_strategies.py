@@ -243,7 +243,8 @@ def cases(
     if fail and draw(st.booleans()):
         how["outages"] = draw(failures(cluster))
         how["blast_radius"] = draw(st.sampled_from([1.0, 0.3]))
-        how["failover"] = draw(st.sampled_from(["requeue", "move"])) if how["backfill"] != "conservative" else "requeue"
+        if how["backfill"] != "conservative" and not parts:
+            how["failover"] = draw(st.sampled_from(["requeue", "move"]))
     if fail and draw(st.booleans()):
         how["faults"] = draw(faults(len(trace.jobs)))
         how["retry_wait_s"] = draw(st.sampled_from([0.0, 0.0, 6.0]))

@@ -28,6 +28,8 @@ from shunter.scheduler.mig import (
 from shunter.scheduler.plans import Plan, Start
 from shunter.scheduler.preemption import Preemption
 from shunter.scheduler.state import ClusterState
+from shunter.scheduler.trial import state_of_snapshot
+from shunter.sim.failures import CAUSE_FAILURE, Spans, outages_of
 from shunter.sim.replay import simulate
 from shunter.sim.result import Result
 from shunter.traces.cluster_spec import ClusterSpec, GpuType, NodeGroup
@@ -298,6 +300,13 @@ def test_no_more_jobs_are_stopped_for_an_instance_than_it_needs() -> None:
     assert result.tables["attempts"].filter(pl.col("ended") == "preempted").height == 1
 
 
+def test_jobs_are_not_moved_between_instances() -> None:
+    spans = Spans.of(np.array([0]), np.array([5.0]), np.array([9.0]), cause=CAUSE_FAILURE)
+    text = "job submit runs gpu_profile\n a 0 50 4g.20gb"
+    with pytest.raises(UsageError, match="move looks for whole GPUs"):
+        replay(text, CUT, outages=outages_of(spans), failover="move")
+
+
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 MEMORY = """
@@ -414,7 +423,7 @@ def test_a_plan_names_slices_and_a_snapshot_keeps_them() -> None:
     state.commit(proposed, 0.0)
     snapshot = state.snapshot(0.0)
     assert sorted(snapshot.alloc_slice.tolist()) == [0, 4]
-    again = ClusterState.from_snapshot(snapshot, score=np.zeros(0), backfill="none", placement="first-fit", depth=0)
+    again = state_of_snapshot(snapshot, score=np.zeros(0), backfill="none", placement="first-fit", depth=0)
     np.testing.assert_array_equal(again.node_i[at.NUM_NODE_ROWS :], state.node_i[at.NUM_NODE_ROWS :])
     assert state.node_i[at.NUM_NODE_ROWS + 4, 0] == 0b1110  # slices 1 to 3
 

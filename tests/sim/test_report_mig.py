@@ -28,8 +28,9 @@ def test_bars_of_instances_lie_where_their_memory_does() -> None:
         NodeGroup("whole", 1, gpus=1.0),
     )
     cluster = ClusterSpec("cut", groups)
-    held = held_of(simulate(table(TEXT, cluster), details=True))
-    assert held is not None
+    run = held_of(simulate(table(TEXT, cluster), details=True))
+    assert run is not None
+    held = run.whole()
     bars = bars_of(held, blocks_of(cluster)[0], Window("all", 0.0, 10.0))
     order = np.argsort(held.job[bars.row])
     found = np.stack([bars.lane, bars.width], axis=1)[order]
