@@ -35,7 +35,6 @@ def all_problems(spec: Any, tiers: tuple[str, ...]) -> Iterator[Problem]:
             is_sound = False
             yield (f"{place}.{path}" if path else place), reason
     yield from _number_problems(spec, positive=("rack_mtbf_h", "rack_mttr_h", "power_cap_w"))
-    yield from _rate_problems(spec, "rack_mtbf_h", "rack_mttr_h")
     if not spec.currency:
         yield "currency", "a name cannot be empty"
     for region, value in spec.carbon_g_per_kwh.items():
@@ -149,6 +148,7 @@ def spec_pair_problems(spec: Any) -> Iterator[Problem]:
     for region in spec.carbon_g_per_kwh:
         if region not in regions:
             yield f"carbon_g_per_kwh.{region}", f"no group lies in this region{nearest(region, regions)}"
+    yield from _rate_problems(spec, "rack_mtbf_h", "rack_mttr_h")
     yield from _quota_totals(spec)
 
 

@@ -280,9 +280,11 @@ def test_refusals_of_rates() -> None:
         draw_outages(too_often, until_s=1e9, seed=0)
     groups = (NodeGroup("n", 5, cpus=1, mtbf_h=10), NodeGroup("m", 5, gpus=1, gpu_mtbf_h=10, rack_size=1))
     with pytest.raises(ConfigError) as error:
-        cluster(*groups, rack_mtbf_h=5)
-    for path in ("groups[0].mtbf_h: ", "rack_mtbf_h: ", "groups[1].gpu_mtbf_h: "):
+        cluster(*groups)
+    for path in ("groups[0].mtbf_h: ", "groups[1].gpu_mtbf_h: "):
         assert str(error.value).count(path) == 1
+    with pytest.raises(ConfigError, match="rack_mtbf_h: a time between failures needs rack_mttr_h too"):
+        cluster(NodeGroup("n", 5, cpus=1), rack_mtbf_h=5)
     with pytest.raises(UsageError, match="finite"):
         draw_outages(too_often, until_s=math.inf, seed=0)
 
