@@ -247,7 +247,7 @@ def packed_arrays(
         profile_free=profile_free,
         groups=groups,
         rates=rates,
-        points=np.zeros((1 + len(demand.shapes), num_nodes) if scores else (1, 1)),
+        points=np.zeros((1 + len(demand.shapes), num_nodes)) if scores else np.zeros((1, 1), at.NO_POINTS),
         typical=typical,
     )
 

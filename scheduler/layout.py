@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from shunter.scheduler.types import FloatArray, IntArray
 
 
@@ -34,7 +36,8 @@ class State(NamedTuple):
         profile_free: (R, P) free units of each step, over all nodes.
         groups: (NUM_GROUP_ROWS, max(Q, L)) quotas of groups, and lanes.
         rates: (M, C + NUM_TIERS) speed of each model on a class of nodes, and of a gang by the tier that it spans.
-        points: (1 + S, N) fragmentation of the nodes, then their points for each shape, where nodes are scored.
+        points: (1 + S, N) fragmentation of the nodes, then their points for each shape, where nodes are scored;
+            elsewhere an array of another type, so that kernels are compiled without what scores nodes.
         typical: (NUM_TYPICAL_ROWS + C, T) tasks that stand for the workload, where fragmentation is measured.
     """
 
@@ -251,3 +254,6 @@ OVERRUN_GRACE_S = 60.0
 
 ANY_SLOTS = 1 << 40
 """How often a shape that needs nothing fits on a node: more than any gang, and summable over millions of nodes."""
+
+NO_POINTS = np.dtype(np.float32)
+"""Type of ``State.points`` where no node is scored: the scores are a third of all code that there is to compile."""

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import numpy as np
+from numba.extending import overload
+from numba.np.numpy_support import from_dtype
 
 from shunter.scheduler.jit import compiled
 from shunter.scheduler.kernels.gpus import has_room, kind_on, pick_gpus, pick_shared, room_of_gpu
@@ -29,6 +31,7 @@ from shunter.scheduler.layout import (
     MASK,
     MODEL,
     NEXT,
+    NO_POINTS,
     NODE,
     NODE_CLASS,
     NUM_CLASSES,
@@ -199,12 +202,25 @@ def gpus_of_scored(st: State, shape: Int, node: Int, placement: Int) -> tuple[In
     return np.int64(1) << g, first
 
 
+def hold_by_points(st: State, row: Int, placement: Int, usable: IntArray) -> None:
+    """As ``hold_scored``; nothing, and nothing to compile, where the state's type says that nodes are not scored."""
+
+
+# Numba compares the signatures, annotations included, of this function and of what it returns.
+@overload(hold_by_points, jit_options={"_nrt": False})  # type: ignore[typeddict-unknown-key]
+def _hold_by_points(st, row, placement, usable):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    """Chosen while the caller is compiled: by the type of ``points``, see ``layout.NO_POINTS``."""
+    if st.types[st.fields.index("points")].dtype == from_dtype(NO_POINTS):
+        return lambda st, row, placement, usable: None  # noqa: ARG005
+    return lambda st, row, placement, usable: hold_scored(st, row, placement, usable)  # noqa: PLW0108
+
+
 @compiled
 def start_job(st: State, row: Int, now_s: float, strategy: Int, backfilled: Int, usable: IntArray) -> None:
     """Place a job that fits and run it; ``usable`` are the slots it may take. The caller takes it off the queue."""
     st.jobs_i[ALLOC, row] = -1
     if st.counters[SCORED] > 0:
-        hold_scored(st, row, strategy, usable)
+        hold_by_points(st, row, strategy, usable)
     else:
         chosen = place(st, strategy, st.jobs_i[TASKS, row], usable)
         for i in range(chosen):
