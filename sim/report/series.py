@@ -216,7 +216,10 @@ def interesting_windows(results: Sequence[Result], start_s: float | None = None)
 
 
 def shortened(results: Sequence[Result], window: Window) -> Window:
-    """``window`` halved until no run has more than 400 jobs in it, but not below six hours: less tells no story."""
+    """``window`` halved until no run has more than 400 jobs in it, but not below six hours: less tells no story.
+
+    It ends with the last job at the latest.
+    """
     spans = [(job["start_s"].to_numpy(), job["end_s"].to_numpy()) for job in (started(r) for r in results)]
     length = window.end_s - window.start_s
     while length > DAY_S / 4:
@@ -224,7 +227,9 @@ def shortened(results: Sequence[Result], window: Window) -> Window:
         if all(np.sum((s < end) & (e > window.start_s)) <= MAX_GANTT_JOBS for s, e in spans):
             break
         length /= 2
-    return Window(window.title, window.start_s, window.start_s + length)
+    last = time_span(results)[1]
+    end = window.start_s + length
+    return Window(window.title, window.start_s, min(end, last) if last > window.start_s else end)
 
 
 @dataclass(frozen=True, slots=True)

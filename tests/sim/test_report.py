@@ -15,11 +15,13 @@ import polars as pl
 import pytest
 
 from shunter.scheduler.errors import OutputError, UsageError
+from shunter.sim.replay import simulate
 from shunter.sim.report import series
 from shunter.sim.report.figures import FIGURES, write_figures
 from shunter.sim.report.formats import amount, best_indices, duration, human, metric_order, metric_view
 from shunter.sim.report.html import render_report, write_report
 from shunter.sim.result import Result
+from shunter.traces.tables import Trace, make_jobs, pool
 from tests.sim.browser import CHROMIUM, opened
 
 Pair = tuple[Result, Result]
@@ -330,6 +332,14 @@ def test_packing_fits_the_cluster(two_results: Pair) -> None:
     for result in two_results:
         for window in series.interesting_windows(two_results):
             assert series.gantt(result, window, "cpus").lanes == 64.0
+
+
+def test_a_window_ends_with_the_run() -> None:
+    """Two jobs of a minute: the pictures show two minutes, not a day."""
+    jobs = make_jobs({"job_id": ["a", "b"], "submit_s": [0.0, 0.0], "duration_s": [60.0, 60.0], "cpus": [1.0, 1.0]})
+    result = simulate(Trace("two", jobs, pool(1)))
+    [window] = series.interesting_windows([result])
+    assert (window.start_s, window.end_s) == (0.0, 120.0)
 
 
 def test_waits_by_user_add_up(two_results: Pair) -> None:
