@@ -119,8 +119,8 @@ class ClusterState:
         self.counters[at.LISTED] |= int(locality_s > 0)
         self.counters[at.TIMED] = int(timed)
         self.counters[at.SEED] = seed
-        self._how = (mode, strategy, depth)
-        self._advance_tail = (*self._how, *self.packed)
+        self.how = (mode, strategy, depth)
+        self._advance_tail = (*self.how, *self.packed)
         self._advance: Callable[..., float] = kernels.advance
         self._run_pass: Callable[..., float] = kernels.run_pass
         if mode == at.CONSERVATIVE:
@@ -155,12 +155,12 @@ class ClusterState:
 
     def absorb(self, now_s: float, finished: IntArray, num_finished: int, arrived_lo: int, arrived_hi: int) -> None:
         """Take in an instant without a pass: finished jobs first, then arrivals."""
-        self._kernels.absorb(self.packed, now_s, finished, num_finished, arrived_lo, arrived_hi, self._how[0])
+        self._kernels.absorb(self.packed, now_s, finished, num_finished, arrived_lo, arrived_hi, self.how[0])
 
     def run_pass(self, now_s: float, *, heads_only: bool = False) -> float:
         """The pass alone, in the queue's present order; ``heads_only`` leaves backfilling for a later pass."""
-        mode = at.NO_BACKFILL if heads_only else self._how[0]
-        return self._run_pass(self.packed, now_s, mode, *self._how[1:])
+        mode = at.NO_BACKFILL if heads_only else self.how[0]
+        return self._run_pass(self.packed, now_s, mode, *self.how[1:])
 
     @property
     def num_started(self) -> int:
@@ -359,7 +359,7 @@ class ClusterState:
         """Start a waiting job on nodes of which it may use (N,) ``usable`` slots; they have to be enough."""
         self.counters[at.NUM_OUT] = 0
         self._leave_queue(row)
-        self._kernels.start_job(self.packed, row, now_s, self._how[1], 0, usable)
+        self._kernels.start_job(self.packed, row, now_s, self.how[1], 0, usable)
 
     def set_open(self, node: int, *, is_open: bool) -> None:
         """Let a node take new work, or none."""

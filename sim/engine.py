@@ -162,6 +162,7 @@ class Simulation:
         doomed = None if faults is None else Faults.of(faults, workload.num_jobs)
         self.lifecycle = Lifecycle.of(workload, doomed) if self.is_dynamic else None
         self.waits_s = np.zeros((at.NUM_WAITS, workload.num_jobs)) if options.explain_waits else None
+        self.engine = "simpy"
         self.num_preemptions = 0
         self.num_events = 0
         self.num_passes = 0
@@ -169,7 +170,7 @@ class Simulation:
         self.num_done = 0
         self.ledger = Ledger.empty(workload.num_users) if ordering.needs_usage else None
         self._run_s = [] if self.is_dynamic else workload.run_s.tolist()
-        self._batch_times, self._batch_bounds = _batches(workload.columns.submit_s)
+        self._batch_times, self.batch_bounds = _batches(workload.columns.submit_s)
         self._batch_best = self._best_scores(score)
         self._num_accepted = workload.num_jobs - int(workload.rejected.sum())
         self._next_batch = 0
@@ -204,14 +205,14 @@ class Simulation:
         if self.is_dynamic or self.waits_s is not None or self.state.counters[at.LISTED]:
             return None
         entered = np.where(self.workload.rejected, np.inf, score)
-        return np.minimum.reduceat(entered, self._batch_bounds[:-1]).tolist()  # type: ignore[no-any-return]
+        return np.minimum.reduceat(entered, self.batch_bounds[:-1]).tolist()  # type: ignore[no-any-return]
 
     # --- events ------------------------------------------------------------------------------------------------------
 
     def _arrive(self, _event: Any) -> None:
         self._happened = True
         self._next_batch += 1
-        self._arrived = self._batch_bounds[self._next_batch]
+        self._arrived = self.batch_bounds[self._next_batch]
         if self._next_batch < len(self._batch_times):
             self.clock.at(self._batch_times[self._next_batch], Order.ARRIVAL, self._on_arrival, None)
 
@@ -301,10 +302,10 @@ class Simulation:
                     break
         self.num_events = before + count
         if not queue:
-            self._check_complete()
+            self.check_complete()
         return not queue
 
-    def _check_complete(self) -> None:
+    def check_complete(self) -> None:
         """Every job that entered has ended; anything else would be a wrong result that looks like a right one."""
         accepted = self._num_accepted
         if self.num_done != accepted:

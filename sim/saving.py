@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shunter.scheduler.types import FloatArray, IntArray
 from shunter.sim.clock import Callbacks, EventClock, Order
 
 if TYPE_CHECKING:
@@ -57,12 +58,7 @@ def arrays(simulation: Simulation) -> dict[str, Any]:
 
 def restore(simulation: Simulation, counts: dict[str, Any], arrays: dict[str, Any]) -> None:
     """Stand where a saved simulation of the same workload and options stood."""
-    for name in COUNTS:
-        setattr(simulation, name, counts[name])
-    simulation._next_pass_s = counts["next_pass_s"]
-    simulation._earliest_pass_s = counts["earliest_pass_s"]
-    simulation._num_finished = len(counts["finished"])
-    simulation._finished[: simulation._num_finished] = counts["finished"]
+    stand_at(simulation, counts, arrays["pending_time"], arrays["pending_order"], arrays["pending_value"])
     simulation.state.restore(arrays)
     if simulation.lifecycle is not None:
         simulation.lifecycle.restore(arrays)
@@ -79,6 +75,18 @@ def restore(simulation: Simulation, counts: dict[str, Any], arrays: dict[str, An
     if simulation.ledger is not None:
         for name in ("usage_s", "held", "since_s"):
             getattr(simulation.ledger, name)[:] = arrays[f"ledger_{name}"]
+
+
+def stand_at(
+    simulation: Simulation, counts: dict[str, Any], time_s: FloatArray, order: IntArray, value: IntArray
+) -> None:
+    """Give a simulation its own numbers, and put the events to come (E,) on a new clock."""
+    for name in COUNTS:
+        setattr(simulation, name, counts[name])
+    simulation._next_pass_s = counts["next_pass_s"]
+    simulation._earliest_pass_s = counts["earliest_pass_s"]
+    simulation._num_finished = len(counts["finished"])
+    simulation._finished[: simulation._num_finished] = counts["finished"]
     simulation.clock = EventClock(initial_time=counts["now_s"])
     kinds: dict[Order, Callbacks]
     kinds = {
@@ -90,10 +98,5 @@ def restore(simulation: Simulation, counts: dict[str, Any], arrays: dict[str, An
         Order.ARRIVAL: simulation._on_arrival,
         Order.PASS: simulation._on_pass,
     }
-    for time_s, order, value in zip(
-        arrays["pending_time"].tolist(),
-        arrays["pending_order"].tolist(),
-        arrays["pending_value"].tolist(),
-        strict=True,
-    ):
-        simulation.clock.at(time_s, order, kinds[Order(order)], value)
+    for at_s, kind, what in zip(time_s.tolist(), order.tolist(), value.tolist(), strict=True):
+        simulation.clock.at(at_s, kind, kinds[Order(kind)], what)

@@ -1,0 +1,200 @@
+"""Replays without SimPy: the same kernels, driven by a compiled loop over the events.
+
+Does what a replay needs whose jobs run to their ends once started, under an ordering that is a score: a million jobs a
+second where the engine does two hundred thousand. ``simulate`` chooses it with ``--engine auto`` wherever it applies;
+training and search run many windows in one call. What it cannot do, ``why_not`` says, and the engine does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shunter.scheduler import layout as at
+from shunter.scheduler.state import ClusterState
+from shunter.scheduler.types import FloatArray, IntArray
+from shunter.sim.clock import Order
+from shunter.sim.engine import ASK_EVERY_S, Simulation
+from shunter.sim.saving import counts, stand_at
+from shunter.sim.workload import Workload
+
+if TYPE_CHECKING:
+    from shunter.scheduler.kernels.features import Facts
+    from shunter.scheduler.kernels.network import Network
+    from shunter.sim.rollout_kernel import Jobs, Loop
+
+FIRST_BUDGET = 50_000
+"""Events before it asks for the first time whether to stop; the number then follows what events cost."""
+
+UNKNOWN_REQUEST_S = 3600.0
+"""What run times are compared with where users give no limit."""
+
+KINDS = {"wfp3": 1, "unicep": 2}
+"""Orderings whose score changes while jobs wait, and that the loop works out itself; numbers of ``rollout_kernel``."""
+
+
+def why_not(simulation: Simulation) -> str | None:
+    """Why the compiled loop cannot run this replay; None when it can."""
+    options, ordering = simulation.options, simulation.options.settings.ordering.ordering
+    reasons = {
+        "jobs may be stopped, speeds differ, or placements are noted": simulation.is_dynamic,
+        "waiting is attributed to reasons": simulation.waits_s is not None,
+        "passes are made per event": options.ties != "instant",
+        "passes are made at intervals": options.interval_s > 0,
+        "conservative backfilling": options.settings.backfill == "conservative",
+        "quotas, lanes, a power cap or waiting for locality": bool(simulation.state.counters[at.LISTED]),
+        f"the score of {ordering.name} changes with time": not ordering.static and ordering.name not in KINDS,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def run_compiled(simulation: Simulation, should_stop: Callable[[], bool] | None = None) -> bool:
+    """Run a simulation to its end, or until ``should_stop`` says so, which is asked a few times a second.
+
+    The simulation then stands where the engine would have left it at the end of that instant: either can go on.
+
+    Returns:
+        Whether the replay is complete.
+    """
+    from shunter.sim import rollout_kernel as kernel
+
+    state, workload = simulation.state, simulation.workload
+    kind = KINDS.get(simulation.options.settings.ordering.ordering.name, kernel.STATIC)
+    loop, jobs = new_loop(workload.num_jobs), jobs_of(workload, kind)
+    own = counts(simulation)
+    loop.at[kernel.NEXT], loop.at[kernel.LAST] = own["_arrived"], workload.num_jobs
+    loop.at[kernel.EVENTS], loop.at[kernel.PASSES] = simulation.num_events, simulation.num_passes
+    loop.at[kernel.ENDED], loop.now_s[0] = simulation.num_done, own["now_s"]
+    for time_s, order, row in simulation.clock.pending:
+        if order == Order.END and isinstance(row, int):
+            kernel.push_end(loop, time_s, row)
+    simulation.engine = "compiled"
+    budget, complete = FIRST_BUDGET, False
+    while not complete:
+        begin_s = time.perf_counter()
+        complete = kernel.roll(state.packed, jobs, loop, None, kind, *state.how, budget)
+        budget = max(1, int(budget * min(2.0, ASK_EVERY_S / max(time.perf_counter() - begin_s, 1e-6))))
+        _hand_back(simulation, own, loop)
+        if not complete and should_stop is not None and should_stop():
+            break
+    if complete:
+        simulation.check_complete()
+    return complete
+
+
+def _hand_back(simulation: Simulation, own: dict[str, Any], loop: Loop) -> None:
+    """Let the simulation stand where the loop does."""
+    from shunter.sim import rollout_kernel as kernel
+
+    arrived, pending = int(loop.at[kernel.NEXT]), int(loop.at[kernel.PENDING])
+    batch = int(np.searchsorted(simulation.batch_bounds, arrived))
+    order = np.lexsort((loop.end_row[:pending], loop.end_s[:pending]))
+    time_s, value = loop.end_s[:pending][order], loop.end_row[:pending][order]
+    kinds = np.full(pending, Order.END, dtype=np.int64)
+    if arrived < simulation.workload.num_jobs:
+        time_s = np.append(time_s, simulation.workload.columns.submit_s[arrived])
+        kinds, value = np.append(kinds, Order.ARRIVAL), np.append(value, -1)
+    now = {
+        "num_events": int(loop.at[kernel.EVENTS]),
+        "num_passes": int(loop.at[kernel.PASSES]),
+        "num_done": int(loop.at[kernel.ENDED]),
+        "_next_batch": batch,
+        "_arrived": arrived,
+        "_absorbed": arrived,
+        "now_s": float(loop.now_s[0]),
+    }
+    stand_at(simulation, own | now, time_s, kinds, value)
+
+
+def new_loop(num_jobs: int, num_features: int = 0) -> Loop:
+    """A loop before its first event."""
+    from shunter.sim import rollout_kernel as kernel
+
+    return kernel.Loop(
+        at=np.zeros(kernel.NUM_LOOP_ROWS, np.int64),
+        now_s=np.zeros(1),
+        end_s=np.zeros(num_jobs),
+        end_row=np.zeros(num_jobs, np.int64),
+        finished=np.zeros(num_jobs, np.int64),
+        key=np.zeros(num_jobs),
+        features=np.zeros((num_jobs if num_features else 0, num_features)),
+    )
+
+
+def jobs_of(workload: Workload, kind: int) -> Jobs:
+    """What the loop must know of the jobs."""
+    from shunter.sim import rollout_kernel as kernel
+
+    columns = workload.columns
+    factor = columns.processors
+    if kind == kernel.UNICEP:
+        factor = np.log2(columns.processors + 1e-15) * columns.requested_s
+    return kernel.Jobs(submit_s=columns.submit_s, run_s=workload.run_s, factor=factor, request_s=columns.requested_s)
+
+
+def facts_of(workload: Workload) -> Facts:
+    """What the features say of the jobs that does not change."""
+    from shunter.scheduler.kernels.features import LOG_SPAN, Facts
+
+    columns = workload.columns
+    known = ~np.isnan(workload.trace.jobs.floats("requested_s"))
+    reference_s = np.where(known, np.maximum(columns.requested_s, 1.0), UNKNOWN_REQUEST_S)
+    user = np.maximum(columns.user_idx, -1) + 1
+    equal = np.stack([user.astype(np.float64), reference_s, columns.processors])
+    total = workload.capacity.processors
+    return Facts(
+        submit_s=columns.submit_s,
+        reference_s=reference_s,
+        has_request=known.astype(np.float64),
+        log_reference=np.log1p(reference_s) / LOG_SPAN,
+        processors=columns.processors,
+        log_size=np.log1p(columns.processors) / np.log1p(total),
+        user=user,
+        alike=np.unique(equal, axis=1, return_inverse=True)[1].reshape(-1),
+        total=np.asarray([total]),
+    )
+
+
+class Rollout:
+    """Windows of one workload under many networks, without any set-up between them.
+
+    Args:
+        workload: All jobs of the log.
+        backfill: ``none``, ``easy``, ``easy-noextra`` or ``easy-sjbf``.
+        placement: As in ``simulate``.
+    """
+
+    def __init__(self, workload: Workload, backfill: str = "easy", placement: str = "first-fit") -> None:
+        from shunter.scheduler.kernels.features import NUM_FEATURES, NUM_HISTORY_ROWS, Histories, Scratch
+
+        self.workload = workload
+        self.state = ClusterState(
+            capacity=workload.capacity,
+            demand=workload.demand,
+            columns=workload.columns,
+            score=None,
+            backfill=backfill,
+            placement=placement,
+            timed=False,
+        )
+        size = workload.num_jobs
+        self.facts = facts_of(workload)
+        self.histories = Histories(
+            np.zeros((NUM_HISTORY_ROWS, int(self.facts.user.max()) + 1)),
+            np.zeros((NUM_HISTORY_ROWS, int(self.facts.alike.max()) + 1)),
+        )
+        self.scratch = Scratch(np.zeros(size), np.zeros(size))
+        self.loop = new_loop(size, NUM_FEATURES)
+
+    def starts(self, network: Network, first: IntArray, last: IntArray) -> FloatArray:
+        """(J,) start times of the jobs in the windows [first, last), each from an empty cluster; NaN elsewhere."""
+        from shunter.sim import rollout_kernel as kernel
+
+        learned = kernel.Learned(self.facts, self.histories, self.scratch, network)
+        jobs = jobs_of(self.workload, kernel.NETWORK)
+        kernel.roll_windows(self.state.packed, jobs, self.loop, learned, kernel.NETWORK, *self.state.how, first, last)
+        starts: FloatArray = self.state.jobs_f[at.START_S]
+        return starts
