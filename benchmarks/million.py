@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def run(jobs: int, seed: int) -> dict[str, Any]:
-    """Draw, ``simulate`` with EASY (tables and metrics of the result included), and time the reference loop."""
+    """Draw, ``simulate`` with EASY and without details (tables and metrics of the result included), and time the reference loop."""
     from shunter.scheduler.compiled import warm_up
     from shunter.sim.replay import simulate
     from shunter.sim.workload import prepare
@@ -38,7 +38,7 @@ def run(jobs: int, seed: int) -> dict[str, Any]:
     trace = million(jobs, seed)
     draw_s = time.perf_counter() - begin_s
     results: list[Result] = []
-    wall_s, cpu_s = timed(lambda: results.append(simulate(trace, backfill="easy")))
+    wall_s, cpu_s = timed(lambda: results.append(simulate(trace, backfill="easy", details=False)))
     result = results[0]
     peak_bytes = peak_memory()
     pool_jobs = PoolJobs.of(prepare(trace, trace.cluster))

@@ -429,14 +429,17 @@ class Simulation:
         for row in self._finished[:num_finished].tolist():
             lifecycle.finish(state, row, now_s)
             self._forget_neighbours(row)
-        state.absorb(now_s, self._finished, num_finished, self._absorbed, self._absorbed)
-        self._stop_attempts(now_s)
-        if self._outages_now or (self.evacuation is not None and self.evacuation.is_holding):
-            self._carry_out_outages(now_s)
-        for row in self._to_retry:
-            self._requeue(row, now_s)
-        self._to_retry.clear()
-        state.absorb(now_s, self._finished, 0, self._absorbed, arrived)
+        away = self._outages_now or (self.evacuation is not None and self.evacuation.is_holding)
+        if away or self._to_stop or self._to_retry:
+            state.absorb(now_s, self._finished, num_finished, self._absorbed, self._absorbed)
+            self._stop_attempts(now_s)
+            if away:
+                self._carry_out_outages(now_s)
+            for row in self._to_retry:
+                self._requeue(row, now_s)
+            self._to_retry.clear()
+            num_finished = 0
+        state.absorb(now_s, self._finished, num_finished, self._absorbed, arrived)
         self._absorbed = arrived
 
     def _begin(self, rows: Sequence[int], now_s: float) -> None:
