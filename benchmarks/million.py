@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def run(jobs: int, seed: int) -> dict[str, Any]:
-    """Draw, ``simulate`` with EASY and without details (tables and metrics of the result included), and time the reference loop."""
+    """Draw, ``simulate`` with EASY and without details, tables and metrics included, and time the reference loop."""
     from shunter.scheduler.compiled import warm_up
     from shunter.sim.replay import simulate
     from shunter.sim.workload import prepare
