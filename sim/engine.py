@@ -654,10 +654,3 @@ def _batches(submit_s: FloatArray) -> tuple[array[float], array[int]]:
     first = np.flatnonzero(np.append(True, submit_s[1:] != submit_s[:-1]))
     bounds = np.append(first, len(submit_s)).astype(np.int64)
     return array("d", submit_s[first].tobytes()), array("q", bounds.tobytes())
-
-
-def timed_run(simulation: Simulation, should_stop: Callable[[], bool] | None = None) -> tuple[bool, float]:
-    """Run, and say whether it is complete and how many seconds it took."""
-    begin = time.perf_counter()
-    complete = simulation.run(should_stop)
-    return complete, time.perf_counter() - begin

@@ -72,6 +72,7 @@ def make_result(
     jobs = _job_table(simulation, start_s, end_s)
     counters = simulation.state.counters
     manifest = manifest | {
+        "engine": simulation.engine,
         "passes": simulation.num_passes,
         "passes_cut_short": int(counters[at.CUT_SHORT]),
         "passes_put_off": simulation.passes_put_off,

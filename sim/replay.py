@@ -21,11 +21,12 @@ from shunter.scheduler.preemption import Preemption
 from shunter.scheduler.state import PLACEMENTS
 from shunter.sim.attempts import JobFailures
 from shunter.sim.checkpoint import load_checkpoint, save_checkpoint
-from shunter.sim.engine import Options, Simulation, timed_run
+from shunter.sim.engine import Options, Simulation
 from shunter.sim.failures import WHOLE_NODE, Outages
 from shunter.sim.faults import with_own_work
 from shunter.sim.outcome import make_result
 from shunter.sim.result import Result
+from shunter.sim.rollout import choose_engine, run_compiled
 from shunter.sim.run_folder import refuse_foreign, rows_folder, told_as_output_error
 from shunter.sim.saving import claim_memory
 from shunter.sim.stored import FolderSink, StoredTables, refuse_shed
@@ -71,6 +72,7 @@ def simulate(
     details: bool | None = None,
     seed: int = 0,
     interference: bool = False,
+    engine: str = "auto",
     out: Path | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -104,6 +106,8 @@ def simulate(
         details: Note the nodes of every attempt and why jobs wait; by default on a cluster of several nodes.
         seed: Of the random placement; kept in the manifest.
         interference: Jobs that share a GPU slow each other down, by the packaged table.
+        engine: ``simpy``, ``compiled``, or ``auto``: the compiled loop wherever it can do the replay; see
+            ``sim.rollout``. The schedules are the same.
         out: Run folder to write. Rows of attempts and placements then go to files while the replay runs, so that memory
             does not grow with them, and the tables of the result lie in the folder.
         progress: Called with the simulation now and then.
@@ -168,7 +172,8 @@ def simulate(
     )
     taken_up = resume and checkpoint is not None
     spent_s = load_checkpoint(checkpoint, simulation, manifest) if taken_up and checkpoint is not None else 0.0
-    watch = _Watch(simulation, manifest, progress, should_stop, checkpoint, autosave_s, spent_s)
+    chosen = choose_engine(simulation, engine)
+    watch = _Watch(simulation, manifest, progress, should_stop, checkpoint, autosave_s, spent_s, chosen)
     if out is None:
         refuse_shed(simulation.lifecycle, checkpoint)
         watch.run()
@@ -203,6 +208,7 @@ class _Watch:
         checkpoint: File for savings.
         autosave_s: Seconds between two savings.
         spent_s: Seconds that the replay has taken, those before a resumption included.
+        engine: ``simpy`` or ``compiled``.
         sink: Takes rows out of memory.
     """
 
@@ -213,6 +219,7 @@ class _Watch:
     checkpoint: Path | None
     autosave_s: float
     spent_s: float
+    engine: str = "simpy"
     sink: FolderSink | None = None
 
     def run(self) -> None:
@@ -237,8 +244,9 @@ class _Watch:
                 saved_s = time.perf_counter()
             return self.should_stop is not None and self.should_stop()
 
-        complete, wall_s = timed_run(self.simulation, ask)
-        self.spent_s = before_s + wall_s
+        begin_s = time.perf_counter()
+        complete = run_compiled(self.simulation, ask) if self.engine == "compiled" else self.simulation.run(ask)
+        self.spent_s = before_s + time.perf_counter() - begin_s
         if not complete:
             if self.checkpoint is not None:
                 save_checkpoint(self.checkpoint, self.simulation, self.manifest, self.spent_s)

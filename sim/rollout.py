@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shunter.scheduler import layout as at
+from shunter.scheduler.capacity import Capacity
+from shunter.scheduler.errors import UsageError, nearest
+from shunter.scheduler.snapshot import JobColumns
 from shunter.scheduler.state import ClusterState
-from shunter.scheduler.types import FloatArray, IntArray
+from shunter.scheduler.types import FloatArray, IntArray, ResourceDemand
 from shunter.sim.clock import Order
 from shunter.sim.engine import ASK_EVERY_S, Simulation
 from shunter.sim.saving import counts, stand_at
@@ -32,6 +35,8 @@ FIRST_BUDGET = 50_000
 UNKNOWN_REQUEST_S = 3600.0
 """What run times are compared with where users give no limit."""
 
+ENGINES = ("auto", "simpy", "compiled")
+
 KINDS = {"wfp3": 1, "unicep": 2}
 """Orderings whose score changes while jobs wait, and that the loop works out itself; numbers of ``rollout_kernel``."""
 
@@ -45,10 +50,47 @@ def why_not(simulation: Simulation) -> str | None:
         "passes are made per event": options.ties != "instant",
         "passes are made at intervals": options.interval_s > 0,
         "conservative backfilling": options.settings.backfill == "conservative",
+        f"placement {options.settings.placement} scores nodes": bool(simulation.state.counters[at.SCORED]),
         "quotas, lanes, a power cap or waiting for locality": bool(simulation.state.counters[at.LISTED]),
         f"the score of {ordering.name} changes with time": not ordering.static and ordering.name not in KINDS,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def choose_engine(simulation: Simulation, asked: str) -> str:
+    """``simpy`` or ``compiled``; what a replay that is to be compiled needs is compiled or loaded at once.
+
+    Raises:
+        UsageError: An unknown engine, or one that cannot do this replay.
+    """
+    if asked not in ENGINES:
+        raise UsageError(f"unknown --engine {asked!r}{nearest(asked, list(ENGINES))}")
+    reason = why_not(simulation)
+    if asked == "compiled" and reason is not None:
+        raise UsageError(f"--engine compiled cannot do this replay: {reason}; use auto or simpy")
+    if asked == "simpy" or reason is not None:
+        return "simpy"
+    warm_up_loop()
+    return "compiled"
+
+
+def warm_up_loop() -> None:
+    """Compile the loop, or load it from disk, by running one job on one processor."""
+    from shunter.sim import rollout_kernel as kernel
+
+    one = np.ones(1)
+    state = ClusterState(
+        capacity=Capacity(np.asarray([[1000], [0], [0]]), (True, False, False)),
+        demand=ResourceDemand(np.ones(1, np.int64), np.zeros(1, np.int64), np.asarray([[1000, 0, 0]])),
+        columns=JobColumns.of(np.zeros(1)),
+        score=np.zeros(1),
+        backfill="none",
+        placement="first-fit",
+        timed=False,
+    )
+    loop = new_loop(1)
+    loop.at[kernel.LAST] = 1
+    kernel.roll(state.packed, kernel.Jobs(np.zeros(1), one, one, one), loop, None, kernel.STATIC, *state.how, 9)
 
 
 def run_compiled(simulation: Simulation, should_stop: Callable[[], bool] | None = None) -> bool:

@@ -93,6 +93,7 @@ class Request:
     resume: bool
     quiet: bool
     rules: Rules = field(default_factory=Rules)
+    engine: str = "auto"
 
     def check(self) -> None:
         """Refuse unknown names and an unusable output folder before anything long begins."""
@@ -266,6 +267,7 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
                         clairvoyant=request.clairvoyant,
                         seed=request.seed,
                         **resolved,
+                        engine=request.engine,
                         out=request.kept_folder(policy, backfill),
                         progress=progress,
                         should_stop=stop,
