@@ -28,6 +28,7 @@ $(VENV)/.dev: $(VENV)/.run
 
 warm: $(VENV)/.run
 	@$(RUN) -m shunter.scheduler.compiled
+	@$(RUN) -m shunter.sim.rollout
 
 demo: $(VENV)/.run ## Compare scheduling policies on two built-in workloads; writes demo-report/
 	$(RUN) -m shunter demo --out demo-report

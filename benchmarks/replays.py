@@ -1,4 +1,4 @@
-"""Replays through the SimPy engine: real logs, one million generated jobs, and cost per job against trace length."""
+"""Replays through the SimPy engine and the compiled loop: real logs, one million jobs, cost against trace length."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.measure import Prepared, Record, Spread, Subject, Target, Timing, interleave
 from benchmarks.workloads import REPOSITORY, Setup, gangs_on_nodes, gangs_on_pool, single_gpus
+from benchmarks.workloads import million as million_jobs
 from benchmarks.yardstick import PoolJobs, heap_fcfs
 
 if TYPE_CHECKING:
+    from shunter.scheduler.types import IntArray
     from shunter.sim.engine import Simulation
+    from shunter.sim.rollout import Rollout
     from shunter.sim.workload import Workload
     from shunter.traces.tables import Trace
 
@@ -32,11 +35,13 @@ class Case:
     policy: str
     backfill: str = "none"
     jobs_per_s: float = 0.0
+    compiled: bool = False
 
     @property
     def label(self) -> str:
         """Such as ``fcfs+easy``."""
-        return self.policy if self.backfill == "none" else f"{self.policy}+{self.backfill}"
+        label = self.policy if self.backfill == "none" else f"{self.policy}+{self.backfill}"
+        return f"{label}, compiled loop" if self.compiled else label
 
 
 FCFS, SJF = Case("fcfs"), Case("sjf")
@@ -57,7 +62,12 @@ def subject(workload: Workload, case: Case) -> Subject:
     """A replay to be timed: the state is set up outside the clock, as for ``wall_s`` of ``simulate``."""
 
     def set_up() -> Prepared:
-        return simulation(workload, case).run
+        prepared = simulation(workload, case)
+        if not case.compiled:
+            return prepared.run
+        from shunter.sim.rollout import run_compiled
+
+        return lambda: run_compiled(prepared)
 
     return set_up
 
@@ -186,6 +196,62 @@ def million(setup: Setup) -> Iterator[Record]:
         },
         facts={"policy": "fcfs", "backfill": "easy", "trace": runs[0]["trace"], "passes": runs[0]["passes"]},
     )
+
+
+WINDOW = 1024
+
+
+def compiled(setup: Setup) -> Iterator[Record]:
+    """The compiled loop: whole logs, windows of 1,024 jobs in one call, and a million jobs on nodes with EASY."""
+    from shunter.sim.rollout import warm_up_loop
+    from shunter.sim.workload import prepare
+
+    warm_up_loop()
+    cases = (replace(FCFS, compiled=True), replace(EASY, compiled=True), Case("wfp3", "easy", compiled=True))
+    yield from log_replays("compiled", "sdsc-sp2", cases, setup)
+    if not (reason := setup.missing("sdsc-sp2")):
+        yield from windows(setup.load("sdsc-sp2"), setup)
+    else:
+        yield Record("compiled", f"windows of {WINDOW} jobs", skipped=reason)
+    trace = million_jobs(setup.jobs(MILLION), setup.seed)
+    workload = prepare(trace, trace.cluster)
+    timings = interleave({"run": subject(workload, replace(EASY, compiled=True))}, repeat=min(setup.repeat, 3))
+    yield Record(
+        "compiled",
+        "1000 nodes × 8 GPUs fcfs+easy, compiled loop",
+        timing=timings["run"],
+        jobs=workload.num_jobs,
+        targets=(Target("wall_s", at_most=10.0),),
+        facts=facts(trace, EASY),
+    )
+
+
+def all_windows(rollout: Rollout, first: IntArray) -> Subject:
+    """Windows to be timed, in one call."""
+    return lambda: lambda: rollout.starts(None, first, first + WINDOW)
+
+
+def windows(trace: Trace, setup: Setup) -> Iterator[Record]:
+    """All full windows of a log in one call, each from an empty cluster."""
+    from shunter.sim.rollout import Rollout
+    from shunter.sim.workload import prepare
+
+    workload = prepare(trace, trace.cluster)
+    first = np.arange(0, workload.num_jobs - WINDOW + 1, WINDOW)
+    for backfill, at_least in (("none", 1e6), ("easy", 3e5)):
+        rollout = Rollout(workload, backfill)
+        rollout.starts(None, first[:1], first[:1] + WINDOW)  # compiled or loaded before the clock runs
+        timings = interleave(
+            {"run": lambda r=rollout: lambda: r.starts(None, first, first + WINDOW)}, repeat=setup.repeat
+        )
+        yield Record(
+            "compiled",
+            f"{len(first)} windows of {WINDOW} jobs of {trace.name}, {backfill}",
+            timing=timings["run"],
+            jobs=len(first) * WINDOW,
+            targets=(Target("jobs_per_s", at_least=at_least),),
+            facts=facts(trace, Case("fcfs", backfill)),
+        )
 
 
 def scaling(setup: Setup) -> Iterator[Record]:

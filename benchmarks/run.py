@@ -38,6 +38,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
         "sdsc": replays.sdsc,
         "logs": replays.logs,
         "million": replays.million,
+        "compiled": replays.compiled,
         "scaling": replays.scaling,
         "openb": clusters.openb,
         "philly-gpus": clusters.philly_gpus,

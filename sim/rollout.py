@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from shunter.scheduler.kernels.network import Network
     from shunter.sim.rollout_kernel import Jobs, Loop
 
-FIRST_BUDGET = 50_000
+FIRST_BUDGET = 4_000
 """Events before it asks for the first time whether to stop; the number then follows what events cost."""
 
 UNKNOWN_REQUEST_S = 3600.0
@@ -201,15 +201,22 @@ def facts_of(workload: Workload) -> Facts:
 
 
 class Rollout:
-    """Windows of one workload under many networks, without any set-up between them.
+    """Windows of one workload, under a fixed score or many networks, without any set-up between them.
 
     Args:
         workload: All jobs of the log.
+        score: (J,) scores where no network decides, lower first; zeros by default: by submission.
         backfill: ``none``, ``easy``, ``easy-noextra`` or ``easy-sjbf``.
         placement: As in ``simulate``.
     """
 
-    def __init__(self, workload: Workload, backfill: str = "easy", placement: str = "first-fit") -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        backfill: str = "easy",
+        placement: str = "first-fit",
+        score: FloatArray | None = None,
+    ) -> None:
         from shunter.scheduler.kernels.features import NUM_FEATURES, NUM_HISTORY_ROWS, Histories, Scratch
 
         self.workload = workload
@@ -217,7 +224,7 @@ class Rollout:
             capacity=workload.capacity,
             demand=workload.demand,
             columns=workload.columns,
-            score=None,
+            score=score,
             backfill=backfill,
             placement=placement,
             timed=False,
@@ -231,12 +238,17 @@ class Rollout:
         self.scratch = Scratch(np.zeros(size), np.zeros(size))
         self.loop = new_loop(size, NUM_FEATURES)
 
-    def starts(self, network: Network, first: IntArray, last: IntArray) -> FloatArray:
+    def starts(self, network: Network | None, first: IntArray, last: IntArray) -> FloatArray:
         """(J,) start times of the jobs in the windows [first, last), each from an empty cluster; NaN elsewhere."""
         from shunter.sim import rollout_kernel as kernel
 
-        learned = kernel.Learned(self.facts, self.histories, self.scratch, network)
-        jobs = jobs_of(self.workload, kernel.NETWORK)
-        kernel.roll_windows(self.state.packed, jobs, self.loop, learned, kernel.NETWORK, *self.state.how, first, last)
+        learned = None if network is None else kernel.Learned(self.facts, self.histories, self.scratch, network)
+        kind = kernel.STATIC if network is None else kernel.NETWORK
+        jobs = jobs_of(self.workload, kind)
+        kernel.roll_windows(self.state.packed, jobs, self.loop, learned, kind, *self.state.how, first, last)
         starts: FloatArray = self.state.jobs_f[at.START_S]
         return starts
+
+
+if __name__ == "__main__":
+    warm_up_loop()

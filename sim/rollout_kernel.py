@@ -252,7 +252,7 @@ def roll_windows(
     st: State,
     jobs: Jobs,
     loop: Loop,
-    learned: Learned,
+    learned: Learned | None,
     kind: Int,
     mode: Int,
     strategy: Int,
@@ -267,8 +267,9 @@ def roll_windows(
     for window in range(len(first)):
         loop.at[NEXT] = first[window]
         loop.at[LAST] = last[window]
-        learned.histories.users[:] = 0.0
-        learned.histories.alike[:] = 0.0
+        if learned is not None:
+            learned.histories.users[:] = 0.0
+            learned.histories.alike[:] = 0.0
         for row in range(first[window], last[window]):
             st.jobs_f[START_S, row] = np.nan
         roll(st, jobs, loop, learned, kind, mode, strategy, depth, np.int64(1) << 60)

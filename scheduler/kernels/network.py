@@ -1,4 +1,4 @@
-"""A small network's score of each row of features, compiled: what replays and searches use instead of ONNX Runtime."""
+"""A small network's score of each row of features, compiled: for searches that score millions of queues."""
 
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations

@@ -116,7 +116,7 @@ def test_demo_traces_need_no_file(shunter: Shunter) -> None:
         (["--interval", "nan"], ["interval nan"]),
         (["--protocol", "rlsched"], ["unknown protocol", "rlscheduler"]),
         (["--protocol", "rlscheduler", "--policy", "f11"], ["no policy 'f11'"]),
-        (["--engine", "warp"], ["unknown engine 'warp'"]),
+        (["--engine", "warp"], ["unknown --engine 'warp'"]),
         (["--resume"], ["--resume needs the --out"]),
         (["--cluster", "nowhere.yaml"], ["nowhere.yaml"]),
         (["--format", "swff"], ["swff"]),

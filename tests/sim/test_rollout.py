@@ -152,6 +152,17 @@ def test_a_linear_score_of_the_request_is_shortest_job_first() -> None:
     np.testing.assert_array_equal(starts, expected)
 
 
+def test_windows_under_a_fixed_score() -> None:
+    trace = generate("lublin99", jobs=600, seed=8)
+    workload = prepare(trace, trace.cluster)
+    rollout = Rollout(workload, "easy", score=workload.columns.processors)
+    starts = rollout.starts(None, np.array([100, 300]), np.array([300, 500]))
+    assert np.isnan(starts[:100]).all()
+    alone = simulate(trace, policy="smallest", backfill="easy", window=(300, 200)).jobs
+    waits = alone["start_s"].to_numpy() - alone["submit_s"].to_numpy()
+    np.testing.assert_allclose(starts[300:500] - workload.columns.submit_s[300:500], waits)
+
+
 def test_windows_do_not_know_of_one_another() -> None:
     """Each as if it were alone, in any order, also under a score that reads histories."""
     trace = generate("lublin99", jobs=900, seed=6)
