@@ -25,7 +25,7 @@ from shunter.scheduler.metrics import Money, Outcome, in_table_order, summarise
 from shunter.scheduler.types import FloatArray
 from shunter.sim.derived import Events, Timeline, outage_events, with_fragmentation
 from shunter.sim.engine import Simulation
-from shunter.sim.failures import CAUSE_DRAIN, CAUSES, Spans, spans_of
+from shunter.sim.failures import CAUSE_DRAIN, CAUSES, Outages, Spans, spans_of
 from shunter.sim.fragmentation import Fragmentation
 from shunter.sim.lifecycle import Lifecycle
 from shunter.sim.power import downtimes, intensities, node_power, node_prices
@@ -78,8 +78,9 @@ def make_result(
         "passes_put_off": simulation.passes_put_off,
         "expected_ends_extended": int(counters[at.EXTENDED]),
     }
-    tables, sums = _tables(simulation, jobs, sink or MemorySink(), carbon)
-    metrics = summarise(_outcome(simulation, start_s, end_s, sums.money))
+    spans = None if simulation.outages is None else _spans(simulation.outages, _last_s(jobs))
+    tables, sums = _tables(simulation, jobs, spans, sink or MemorySink(), carbon)
+    metrics = summarise(_outcome(simulation, start_s, end_s, spans, sums.money))
     if sums.fragmentation is not None:
         metrics = in_table_order(metrics | {"fragmentation": sums.fragmentation})
     return Result(
@@ -121,14 +122,18 @@ class Sums:
 
 
 def _tables(
-    simulation: Simulation, jobs: pl.DataFrame, sink: Sink, carbon: Mapping[str, Intensity] | None
+    simulation: Simulation,
+    jobs: pl.DataFrame,
+    spans: Spans | None,
+    sink: Sink,
+    carbon: Mapping[str, Intensity] | None,
 ) -> tuple[Mapping[str, pl.DataFrame], Sums]:
     """The tables but that of the jobs, written window by window, and what is summed up on the way."""
     lifecycle, options = simulation.lifecycle, simulation.options
-    last_s = _last_s(jobs)
-    outages = None if simulation.outages is None else _outage_table(simulation, last_s)
+    down = downtimes(Spans.joined([]) if spans is None else spans)
+    outages = None if spans is None else _outage_table(spans)
     fragmentation = None
-    bill = Bill(simulation, last_s, carbon) if jobs["end_s"].count() else None
+    bill = Bill(simulation, _last_s(jobs), down, carbon) if jobs["end_s"].count() else None
     if lifecycle is None:
         windows = windows_of_jobs(jobs)
     else:
@@ -138,7 +143,7 @@ def _tables(
         happened = None if outages is None else outage_events(outages)
         windows = windows_of_attempts(jobs, sink.finish(), happened)
         if options.placements and lifecycle.held.shed:
-            fragmentation = Fragmentation.of(simulation.workload, _downtimes(simulation, last_s))
+            fragmentation = Fragmentation.of(simulation.workload, down)
     steps, log = Timeline(jobs, simulation.workload.elastic is not None), Events(jobs)
     for window in windows:
         rows = steps.after(window)
@@ -162,11 +167,10 @@ def _last_s(jobs: pl.DataFrame) -> float:
     return float(last) if isinstance(last, float) else 0.0
 
 
-def _outage_table(simulation: Simulation, end_s: float) -> pl.DataFrame:
-    """The outages, as far as the replay went."""
+def _outage_table(spans: Spans) -> pl.DataFrame:
+    """The table ``outages``."""
     import polars as pl
 
-    spans = _spans(simulation, end_s)
     is_notice = ~spans.is_down & (spans.cause == CAUSE_DRAIN)
     names = np.where(is_notice, "notice", np.asarray(CAUSES)[spans.cause])
     return pl.DataFrame(
@@ -186,14 +190,17 @@ class Bill:
     Args:
         simulation: The replay.
         last_s: The last end.
+        down: What was out of service until then.
         carbon: Carbon intensity by region, in place of the specification's constants.
     """
 
-    def __init__(self, simulation: Simulation, last_s: float, carbon: Mapping[str, Intensity] | None) -> None:
+    def __init__(
+        self, simulation: Simulation, last_s: float, down: Downtimes, carbon: Mapping[str, Intensity] | None
+    ) -> None:
         spec = simulation.workload.cluster
         self._spec = spec
         self._span = float(simulation.workload.columns.submit_s[0]), last_s
-        self._down = _downtimes(simulation, last_s)
+        self._down = down
         has_placements = simulation.options.placements and simulation.lifecycle is not None
         self._power = node_power(spec) if has_placements else None
         self._intensities = intensities(spec, carbon)
@@ -224,16 +231,10 @@ class Bill:
         return Money(energy, kilograms(self._grams, self._spec.node_table().region_idx)[0], total)
 
 
-def _spans(simulation: Simulation, end_s: float) -> Spans:
+def _spans(outages: Outages, last_s: float) -> Spans:
     """The outages as intervals, as far as the replay went."""
-    assert simulation.outages is not None
-    spans = spans_of(simulation.outages, until_s=end_s)
-    return spans.take(spans.from_s < end_s)
-
-
-def _downtimes(simulation: Simulation, last_s: float) -> Downtimes:
-    """What was out of service, as far as the replay went."""
-    return downtimes(Spans.joined([]) if simulation.outages is None else _spans(simulation, last_s))
+    spans = spans_of(outages, until_s=last_s)
+    return spans.take(spans.from_s < last_s)
 
 
 def _amounts(workload: Workload) -> dict[str, FloatArray]:
@@ -247,6 +248,7 @@ def _outcome(
     simulation: Simulation,
     start_s: FloatArray,
     end_s: FloatArray,
+    spans: Spans | None,
     money: Money,
 ) -> Outcome:
     workload, lifecycle = simulation.workload, simulation.lifecycle
@@ -271,7 +273,7 @@ def _outcome(
             preemptions = simulation.num_preemptions
         if preemptions is not None or simulation.outages is not None or lifecycle.faults is not None:
             restarts = int((lifecycle.count[ran] - 1).sum())
-        down_s = _down(simulation, end_s)
+        down_s = _down(simulation.workload, spans, end_s)
     return Outcome(
         submit_s=workload.columns.submit_s[ran],
         start_s=start_s[ran],
@@ -300,15 +302,14 @@ def _mean_part(lifecycle: Lifecycle) -> FloatArray:
     return np.divide(lifecycle.task_s, least, out=np.ones(len(least)), where=least > 0)
 
 
-def _down(simulation: Simulation, end_s: FloatArray) -> dict[str, float]:
+def _down(workload: Workload, spans: Spans | None, end_s: FloatArray) -> dict[str, float]:
     """CPU- and GPU-seconds that were not available, between the first submission and the last end."""
-    if simulation.outages is None or not np.isfinite(end_s).any():
+    if spans is None or not np.isfinite(end_s).any():
         return {}
-    first_s, last_s = float(simulation.workload.columns.submit_s[0]), float(np.nanmax(end_s))
-    spans = _spans(simulation, last_s)
+    first_s, last_s = float(workload.columns.submit_s[0]), float(np.nanmax(end_s))
     spans = spans.take(spans.is_down)
     length_s = np.maximum(np.minimum(spans.until_s, last_s) - np.maximum(spans.from_s, first_s), 0.0)
-    units = simulation.workload.capacity.units
+    units = workload.capacity.units
     whole = spans.gpu < 0
     return {
         "cpus": float((length_s * whole * units[0, spans.node]).sum()) / 1000.0,

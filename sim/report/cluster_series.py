@@ -68,8 +68,7 @@ def power_means(held: Held | HeldRun, edges_s: FloatArray) -> FloatArray | None:
         return None
     joules = power.at_rest_w.sum() * np.diff(edges_s)
     joules -= _integrals(held.down.from_s, held.down.until_s, saved_w(power, held.down), edges_s)
-    for window in held.windows():
-        part = window.given_back
+    for part in held.windows():
         added_w = power.added_w(part.node, part.cpus, part.gpus)
         joules += _integrals(part.start_s, part.end_s, added_w, edges_s)
     return np.asarray(joules / np.diff(edges_s))

@@ -91,7 +91,7 @@ def chosen_blocks(
     for i, block in enumerate(blocks):
         block_of[block.nodes] = i
     seconds, bars = np.zeros(len(blocks)), np.zeros(len(blocks))
-    for part in (stretch.given_back for run in runs for stretch in run.windows()):
+    for part in (part for run in runs for part in run.windows()):
         inside = in_window(part, window)
         where = block_of[part.node[inside]]
         seconds += np.bincount(where, held_inside(part, window)[inside], len(blocks))
@@ -110,16 +110,13 @@ def held_inside(held: Held, window: Window) -> FloatArray:
 
 def holds_gpus(run: Held | HeldRun) -> bool:
     """Whether any attempt held a GPU."""
-    return any(bool((stretch.given_back.gpus > 0).any()) for stretch in run.windows())
+    return any(bool((part.gpus > 0).any()) for part in run.windows())
 
 
 def gathered(run: Held | HeldRun, blocks: Sequence[Block], window: Window) -> Held:
     """What held GPUs of some blocks inside the window, sorted by start, then job, node and GPU."""
     nodes = np.concatenate([block.nodes for block in blocks])
-    parts = []
-    for stretch in run.windows():
-        part = stretch.given_back
-        parts.append(part.take(np.flatnonzero(in_window(part, window) & np.isin(part.node, nodes))))
+    parts = [part.take(np.flatnonzero(in_window(part, window) & np.isin(part.node, nodes))) for part in run.windows()]
     held = Held.joined(parts)
     return held.take(np.lexsort((held.gpu, held.node, held.job, held.start_s)))
 
@@ -157,7 +154,6 @@ def bars_of(held: Held, block: Block, window: Window, most: int = MAX_BARS) -> B
 def busiest(run: Held | HeldRun, windows: Sequence[Window]) -> Window:
     """Of several windows the one in which most GPUs are held on average; the first of equals."""
     held_s = np.zeros(len(windows))
-    for stretch in run.windows():
-        part = stretch.given_back
+    for part in run.windows():
         held_s += [float(held_inside(part, w)[in_window(part, w)].sum()) for w in windows]
     return windows[int(np.argmax(held_s / [window.end_s - window.start_s for window in windows]))]

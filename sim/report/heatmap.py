@@ -153,8 +153,7 @@ def heat_map(held: Held | HeldRun, rows: NodeRows, resource: str, edges_s: Float
     num_rows, width_s = len(rows.amount), np.diff(edges_s)
     used = np.zeros((num_rows, len(edges_s) - 1))
     jobs = JobsInCells(num_rows, edges_s)
-    for window in held.windows():
-        part = window.given_back
+    for part in held.windows():
         row = rows.row_of[part.node]
         used += overlaps(row, part.start_s, part.end_s, part.amount(resource), num_rows, edges_s)
         jobs.add(part, row)

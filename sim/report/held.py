@@ -73,9 +73,9 @@ class Held:
         """(P,) ``gpus`` or ``cpus``."""
         return self.gpus if resource == "gpus" else self.cpus
 
-    def windows(self) -> Iterator[HeldWindow]:
+    def windows(self) -> Iterator[Held]:
         """All of it at once."""
-        yield HeldWindow(self, self, outage_steps(self.down))
+        yield self
 
     def take(self, rows: IntArray) -> Held:
         """Some of the rows, in this order."""
@@ -97,21 +97,6 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldWindow:
-    """What happened in a stretch of time.
-
-    Attributes:
-        taken: Placements that begin in it, with their ends only if these are known.
-        given_back: Placements that end in it.
-        outages: ``time_s``, ``node``, ``gpu`` and ``step``: 1 where something goes out of service, −1 where it returns.
-    """
-
-    taken: Held
-    given_back: Held
-    outages: pl.DataFrame
-
-
-@dataclass(frozen=True, slots=True)
 class HeldRun:
     """What ran where in a run, to be read a stretch of time after the other.
 
@@ -127,8 +112,8 @@ class HeldRun:
     down: Downtimes
     down_kinds: list[str]
 
-    def windows(self) -> Iterator[HeldWindow]:
-        """The run in the order of time.
+    def windows(self) -> Iterator[Held]:
+        """The placements that end in each stretch of time, in its order.
 
         Raises:
             UsageError: The tables name jobs or nodes that there are not, or are not in the order of time.
@@ -138,26 +123,25 @@ class HeldRun:
             yield from self.whole().windows()  # written by hand, or by another program
             return
         attempts = result.jobs["attempts"].to_numpy()
-        streams = (
-            begun_of(result.tables),
-            batches(result.tables, "attempts", ENDED),
-            iter([outage_steps(self.down)]),
-        )
+        streams = (begun_of(result.tables), batches(result.tables, "attempts", ENDED))
         now = HeldNow()
-        for taken, ended, outages in side_by_side(streams, ("start_s", "end_s", "time_s")):
-            begun = self._held(taken)
+        for taken, ended in side_by_side(streams, ("start_s", "end_s")):
+            self._refuse_strangers(taken)
             given_back = self._held(now.after(taken, ended))
-            goes_on = given_back.attempt < attempts[given_back.job]
-            yield HeldWindow(begun, replace(given_back, goes_on=goes_on), outages)
+            yield replace(given_back, goes_on=given_back.attempt < attempts[given_back.job])
 
     def whole(self) -> Held:
         """All of it in memory."""
-        return self._held(joined(self.result.tables["placements"], self.result.tables["attempts"]))
+        rows = joined(self.result.tables["placements"], self.result.tables["attempts"])
+        self._refuse_strangers(rows)
+        return self._held(rows)
+
+    def _refuse_strangers(self, placements: pl.DataFrame) -> None:
+        for column, size in (("node", self.spec.num_nodes), ("job", self.result.jobs.height)):
+            refuse_strangers("placements", placements, column, size)
 
     def _held(self, rows: pl.DataFrame) -> Held:
-        """Rows of a table; without ends where it has none."""
-        for column, size in (("node", self.spec.num_nodes), ("job", self.result.jobs.height)):
-            refuse_strangers("placements", rows, column, size)
+        """Placements with the times and the ends of their attempts."""
         return Held(
             spec=self.spec,
             job=rows["job"].to_numpy(),
@@ -168,7 +152,7 @@ class HeldRun:
             end_s=floats(rows, "end_s"),
             gpus=floats(rows, "gpus"),
             cpus=floats(rows, "cpus"),
-            ended=rows["ended"] if "ended" in rows.columns else [],
+            ended=rows["ended"],
             down=self.down,
             down_kinds=self.down_kinds,
             slices=slices_held(self.spec, rows),
@@ -210,21 +194,6 @@ def refuse_strangers(name: str, table: pl.DataFrame, column: str, size: int) -> 
     """Raise UsageError when a table names a job or node that there is not."""
     if table.height and not table[column].is_between(0, size - 1).all():
         raise UsageError(f"{name}.parquet: names a {column} that is not one of the run's {size}; the files differ")
-
-
-def outage_steps(down: Downtimes) -> pl.DataFrame:
-    """When something goes out of service and returns, by time; see ``HeldWindow``."""
-    import polars as pl
-
-    ends = np.isfinite(down.until_s)
-    return pl.DataFrame(
-        {
-            "time_s": np.concatenate([down.until_s[ends], down.from_s]),
-            "node": np.concatenate([down.node[ends], down.node]),
-            "gpu": np.concatenate([down.gpu[ends], down.gpu]),
-            "step": np.repeat(np.asarray([-1, 1]), [int(ends.sum()), len(ends)]),
-        }
-    ).sort("time_s", maintain_order=True)
 
 
 def slices_held(spec: ClusterSpec, rows: pl.DataFrame) -> FloatArray | None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,18 +16,16 @@ from shunter.scheduler.mig import GEOMETRIES, KINDS, milli_of
 from shunter.scheduler.preemption import Preemption
 from shunter.scheduler.snapshot import Snapshot
 from shunter.scheduler.types import IntArray
-from shunter.sim.checkpoint import load_checkpoint, save_checkpoint
 from shunter.traces.cluster_spec import ClusterSpec
 from tests.properties.gpu_strategies import Case, cases, clusters, traces
 from tests.properties.test_gpu_clusters import (
     Planned,
     Watched,
     at_moments,
+    check_resuming,
     holdings,
     lifecycle_tables,
     node_groups,
-    result_of,
-    same_tables,
     simulation_of,
 )
 
@@ -110,15 +106,7 @@ def test_the_engine_does_what_the_plan_proposes(case: Case) -> None:
 @SOME
 @given(cases(parts=True), st.data())
 def test_a_resumed_replay_ends_in_the_same_tables(case: Case, data: st.DataObject) -> None:
-    whole = simulation_of(case)
-    assert whole.run()
-    with tempfile.TemporaryDirectory() as folder:
-        path, current = Path(folder) / "run.checkpoint", simulation_of(case)
-        while not current.run(lambda: True, every=data.draw(st.integers(1, 25))):
-            save_checkpoint(path, current, {}, 0.0)
-            current = simulation_of(case)
-            load_checkpoint(path, current, {})
-    same_tables(result_of(current), result_of(whole))
+    check_resuming(case, data)
 
 
 # --- promises --------------------------------------------------------------------------------------------------------
