@@ -238,6 +238,9 @@ def windows(trace: Trace, setup: Setup) -> Iterator[Record]:
 
     workload = prepare(trace, trace.cluster)
     first = np.arange(0, workload.num_jobs - WINDOW + 1, WINDOW)
+    if not len(first):
+        yield Record("compiled", f"windows of {WINDOW} jobs", skipped=f"{trace.name} has {workload.num_jobs} jobs")
+        return
     for backfill, at_least in (("none", 1e6), ("easy", 3e5)):
         rollout = Rollout(workload, backfill)
         rollout.starts(None, first[:1], first[:1] + WINDOW)  # compiled or loaded before the clock runs

@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 FIRST_BUDGET = 4_000
 """Events before it asks for the first time whether to stop; the number then follows what events cost."""
 
-UNKNOWN_REQUEST_S = 3600.0
-"""What run times are compared with where users give no limit."""
-
 ENGINES = ("auto", "simpy", "compiled")
 
 KINDS = {"wfp3": 1, "unicep": 2}
@@ -182,16 +179,14 @@ def facts_of(workload: Workload) -> Facts:
     from shunter.scheduler.kernels.features import LOG_SPAN, Facts
 
     columns = workload.columns
-    known = ~np.isnan(workload.trace.jobs.floats("requested_s"))
-    reference_s = np.where(known, np.maximum(columns.requested_s, 1.0), UNKNOWN_REQUEST_S)
+    request_s = np.maximum(columns.requested_s, 1.0)
     user = np.maximum(columns.user_idx, -1) + 1
-    equal = np.stack([user.astype(np.float64), reference_s, columns.processors])
+    equal = np.stack([user.astype(np.float64), request_s, columns.processors])
     total = workload.capacity.processors
     return Facts(
         submit_s=columns.submit_s,
-        reference_s=reference_s,
-        has_request=known.astype(np.float64),
-        log_reference=np.log1p(reference_s) / LOG_SPAN,
+        request_s=request_s,
+        log_request=np.log1p(request_s) / LOG_SPAN,
         processors=columns.processors,
         log_size=np.log1p(columns.processors) / np.log1p(total),
         user=user,
@@ -217,7 +212,7 @@ class Rollout:
         placement: str = "first-fit",
         score: FloatArray | None = None,
     ) -> None:
-        from shunter.scheduler.kernels.features import NUM_FEATURES, NUM_HISTORY_ROWS, Histories, Scratch
+        from shunter.scheduler.kernels.features import NUM_CONTEXT, NUM_FEATURES, NUM_HISTORY_ROWS, Histories, Scratch
 
         self.workload = workload
         self.state = ClusterState(
@@ -235,7 +230,7 @@ class Rollout:
             np.zeros((NUM_HISTORY_ROWS, int(self.facts.user.max()) + 1)),
             np.zeros((NUM_HISTORY_ROWS, int(self.facts.alike.max()) + 1)),
         )
-        self.scratch = Scratch(np.zeros(size), np.zeros(size))
+        self.scratch = Scratch(np.zeros(size), np.zeros(size), np.zeros(NUM_CONTEXT))
         self.loop = new_loop(size, NUM_FEATURES)
 
     def starts(self, network: Network | None, first: IntArray, last: IntArray) -> FloatArray:

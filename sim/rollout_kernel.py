@@ -162,7 +162,7 @@ def score_waiting(st: State, jobs: Jobs, loop: Loop, learned: Learned | None, ki
     """Write the scores of the waiting jobs into ``key``, in the order of the queue; see ``scheduler.scores``."""
     first, last = st.counters[QUEUE_LO], st.counters[QUEUE_HI]
     if learned is not None:
-        write_features(st, learned.facts, learned.histories, learned.scratch, now_s, first, last, loop.features)
+        write_features(st, learned.facts, learned.histories, learned.scratch, now_s, loop.features)
     for position in range(first, last):
         row = st.jobs_i[QUEUE, position]
         if learned is not None:
@@ -197,7 +197,7 @@ def take_ends(jobs: Jobs, loop: Loop, learned: Learned | None, now_s: float) -> 
         count += 1
     if learned is not None:
         for i in range(count):
-            note_ended(learned.facts, learned.histories, loop.finished[i], jobs.run_s[loop.finished[i]])
+            note_ended(learned.facts, learned.histories, loop.finished[i], jobs.run_s[loop.finished[i]], now_s)
     return count
 
 
@@ -243,7 +243,7 @@ def roll(
             row = st.jobs_i[OUT, i]
             push_end(loop, now_s + jobs.run_s[row], row)
             if learned is not None:
-                note_started(learned.facts, learned.histories, row)
+                note_started(learned.facts, learned.histories, row, now_s)
     return True
 
 

@@ -15,6 +15,8 @@ from shunter.scheduler.layout import (
     FREE_SLOTS,
     NUM_RUNNING,
     QUEUE,
+    QUEUE_HI,
+    QUEUE_LO,
     RUN,
     RUN_END_S,
     SHAPE,
@@ -23,7 +25,7 @@ from shunter.scheduler.layout import (
 )
 from shunter.scheduler.types import FloatArray, Int, IntArray
 
-NUM_FEATURES = 22
+NUM_FEATURES = 25
 
 LOG_SPAN = 15.0
 """Logarithms of seconds are divided by this: e^15 s are 38 days."""
@@ -31,16 +33,34 @@ LOG_SPAN = 15.0
 RATIO_SPAN = 4.0
 """Logarithms of run time over request are divided by this."""
 
+BOUND_S = 10.0
+"""Run times below this count as this in the bounded slowdown."""
+
 NEWEST = 0.25
 """Least weight of the newest job in the running means of a history."""
 
-# History (NUM_HISTORY_ROWS, ·): what the finished jobs of a user, or of equal requests by one user, have taught
-HISTORY_COUNT = 0
+DAY_S = 86_400.0
+HALF_LIVES_S = (DAY_S, 7 * DAY_S)
+"""After how long the use of the cluster counts half, in the two sums kept of it."""
+
+# History (NUM_HISTORY_ROWS, ·): what the jobs of a user, or equal requests by one user, have taught
+HISTORY_COUNT = 0  # finished jobs
 HISTORY_MEAN = 1  # of log(run / request)
 HISTORY_VARIANCE = 2
 HISTORY_RUNNING = 3  # processors of the running jobs
 HISTORY_WAITING = 4  # jobs that wait
-NUM_HISTORY_ROWS = 5
+HISTORY_USED_AT_S = 5  # time up to which the two sums below hold
+HISTORY_USED_DAY = 6  # decayed processor-seconds, by the first of HALF_LIVES_S
+HISTORY_USED_WEEK = 7  # by the second
+NUM_HISTORY_ROWS = 8
+
+# Context (NUM_CONTEXT,): what is the same for all waiting jobs
+CONTEXT_FREE = 0  # free units
+CONTEXT_LENGTH = 1  # features 18 to 21
+CONTEXT_QUEUED = 2
+CONTEXT_LEFT = 3
+CONTEXT_OLDEST = 4
+NUM_CONTEXT = 5
 
 
 class Facts(NamedTuple):
@@ -48,9 +68,8 @@ class Facts(NamedTuple):
 
     Attributes:
         submit_s: Submit time.
-        reference_s: The request, at least 1; where users give none, a constant.
-        has_request: 1.0 where it is the request.
-        log_reference: log(1 + reference) / LOG_SPAN.
+        request_s: Requested time, at least 1.
+        log_request: log(1 + request) / LOG_SPAN.
         processors: Units of the scarce resource over the gang.
         log_size: log(1 + processors) over that of the whole cluster.
         user: Row of the user's history; 0 for unknown users.
@@ -59,9 +78,8 @@ class Facts(NamedTuple):
     """
 
     submit_s: FloatArray
-    reference_s: FloatArray
-    has_request: FloatArray
-    log_reference: FloatArray
+    request_s: FloatArray
+    log_request: FloatArray
     processors: FloatArray
     log_size: FloatArray
     user: IntArray
@@ -77,10 +95,45 @@ class Histories(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Room for the running jobs' expected ends, each (J,)."""
+    """Room for what is worked out once an instant.
+
+    Attributes:
+        left_s: (J,) expected seconds until the running jobs end.
+        free: (J,) units free from each of these ends on.
+        context: (NUM_CONTEXT,) what is the same for all waiting jobs.
+    """
 
     left_s: FloatArray
     free: FloatArray
+    context: FloatArray
+
+
+class Scene(NamedTuple):
+    """Who waits and who runs.
+
+    Attributes:
+        queue: (Q,) rows of the waiting jobs.
+        running: (K,) rows of the running jobs, by expected end.
+        end_s: (K,) these ends.
+    """
+
+    queue: IntArray
+    running: IntArray
+    end_s: FloatArray
+
+
+@compiled
+def scene_of(st: State) -> Scene:
+    """The scene of a state; views, no copies."""
+    count = st.counters[NUM_RUNNING]
+    queue = st.jobs_i[QUEUE, st.counters[QUEUE_LO] : st.counters[QUEUE_HI]]
+    return Scene(queue, st.jobs_i[RUN, :count], st.jobs_f[RUN_END_S, :count])
+
+
+@compiled
+def fits_now(st: State, row: Int) -> bool:
+    """Whether a job could start now."""
+    return st.jobs_i[TASKS, row] <= st.shapes[FREE_SLOTS, st.jobs_i[SHAPE, row]]
 
 
 @compiled
@@ -97,43 +150,79 @@ def learn(history: FloatArray, column: Int, log_ratio: float) -> None:
 
 
 @compiled
+def used(history: FloatArray, column: Int, now_s: float, which: Int) -> float:
+    """Decayed processor-seconds of a column at ``now_s``; what runs has gone on since the sums were last noted."""
+    half_s = HALF_LIVES_S[0] if which == 0 else HALF_LIVES_S[1]
+    kept = np.exp2((history[HISTORY_USED_AT_S, column] - now_s) / half_s)
+    running = history[HISTORY_RUNNING, column] * half_s / np.log(2.0)
+    return history[HISTORY_USED_DAY + which, column] * kept + running * (1.0 - kept)
+
+
+@compiled
+def change_running(history: FloatArray, column: Int, processors: float, now_s: float) -> None:
+    """A user's running processors change now."""
+    day, week = used(history, column, now_s, 0), used(history, column, now_s, 1)
+    history[HISTORY_USED_DAY, column], history[HISTORY_USED_WEEK, column] = day, week
+    history[HISTORY_USED_AT_S, column] = now_s
+    history[HISTORY_RUNNING, column] += processors
+
+
+@compiled
 def note_submitted(facts: Facts, histories: Histories, row: Int) -> None:
     """A job begins to wait."""
     histories.users[HISTORY_WAITING, facts.user[row]] += 1.0
 
 
 @compiled
-def note_started(facts: Facts, histories: Histories, row: Int) -> None:
+def note_started(facts: Facts, histories: Histories, row: Int, now_s: float) -> None:
     """A job starts."""
     histories.users[HISTORY_WAITING, facts.user[row]] -= 1.0
-    histories.users[HISTORY_RUNNING, facts.user[row]] += facts.processors[row]
+    change_running(histories.users, facts.user[row], facts.processors[row], now_s)
 
 
 @compiled
-def note_ended(facts: Facts, histories: Histories, row: Int, run_s: float) -> None:
+def note_ended(facts: Facts, histories: Histories, row: Int, run_s: float, now_s: float) -> None:
     """A job has ended after ``run_s`` seconds."""
-    histories.users[HISTORY_RUNNING, facts.user[row]] -= facts.processors[row]
-    log_ratio = np.log(max(run_s, 1.0) / facts.reference_s[row])
+    change_running(histories.users, facts.user[row], -facts.processors[row], now_s)
+    log_ratio = np.log(max(run_s, 1.0) / facts.request_s[row])
     learn(histories.users, facts.user[row], log_ratio)
     learn(histories.alike, facts.alike[row], log_ratio)
 
 
 @compiled
-def note_running(st: State, facts: Facts, scratch: Scratch, now_s: float) -> tuple[float, float]:
+def note_running(facts: Facts, scratch: Scratch, scene: Scene, now_s: float) -> tuple[float, float]:
     """Write when the running jobs leave how much free; returns what is free now and the processor-seconds to come."""
-    count = st.counters[NUM_RUNNING]
+    count = len(scene.running)
     free = facts.total[0]
     for i in range(count):
-        free -= facts.processors[st.jobs_i[RUN, i]]
+        free -= facts.processors[scene.running[i]]
     left = 0.0
     sum_free = free
     for i in range(count):
-        row = st.jobs_i[RUN, i]
-        sum_free += facts.processors[row]
+        wide = facts.processors[scene.running[i]]
+        sum_free += wide
         scratch.free[i] = sum_free
-        scratch.left_s[i] = max(st.jobs_f[RUN_END_S, i] - now_s, 0.0)
-        left += scratch.left_s[i] * facts.processors[row]
+        scratch.left_s[i] = max(scene.end_s[i] - now_s, 0.0)
+        left += scratch.left_s[i] * wide
     return free, left
+
+
+@compiled
+def note_context(facts: Facts, scratch: Scratch, scene: Scene, now_s: float) -> None:
+    """Work out what is the same for all waiting jobs at this instant."""
+    total = facts.total[0]
+    free, left = note_running(facts, scratch, scene, now_s)
+    area = 0.0
+    oldest_s = 0.0
+    for i in range(len(scene.queue)):
+        row = scene.queue[i]
+        area += facts.request_s[row] * facts.processors[row]
+        oldest_s = max(oldest_s, now_s - facts.submit_s[row])
+    scratch.context[CONTEXT_FREE] = free
+    scratch.context[CONTEXT_LENGTH] = np.log1p(float(len(scene.queue))) / 8.0
+    scratch.context[CONTEXT_QUEUED] = np.log1p(area / (total * 3600.0)) / 5.0
+    scratch.context[CONTEXT_LEFT] = np.log1p(left / total) / LOG_SPAN
+    scratch.context[CONTEXT_OLDEST] = np.log1p(oldest_s) / LOG_SPAN
 
 
 @compiled
@@ -152,56 +241,63 @@ def time_until(scratch: Scratch, count: Int, free: float, wanted: float) -> floa
 
 
 @compiled
-def write_features(
-    st: State,
+def write_row(
     facts: Facts,
     histories: Histories,
     scratch: Scratch,
+    num_running: Int,
     now_s: float,
-    first: Int,
-    last: Int,
-    out: FloatArray,
+    row: Int,
+    fits: bool,
+    x: FloatArray,
 ) -> None:
-    """Write the features of the jobs at queue positions first..last into rows 0..last − first of ``out`` (·, F)."""
-    total = facts.total[0]
-    free, left = note_running(st, facts, scratch, now_s)
-    area = 0.0
-    oldest_s = 0.0
-    for position in range(first, last):
-        row = st.jobs_i[QUEUE, position]
-        area += facts.reference_s[row] * facts.processors[row]
-        oldest_s = max(oldest_s, now_s - facts.submit_s[row])
-    free_share = free / total
-    queue_length = np.log1p(float(last - first)) / 8.0
-    queue_hours = np.log1p(area / (total * 3600.0)) / 5.0
-    left_s = np.log1p(left / total) / LOG_SPAN
-    oldest = np.log1p(oldest_s) / LOG_SPAN
-    for position in range(first, last):
-        row = st.jobs_i[QUEUE, position]
-        x = out[position - first]
-        wait_s = max(now_s - facts.submit_s[row], 0.0)
-        wanted = facts.processors[row]
-        user, alike = facts.user[row], facts.alike[row]
-        of_user, of_alike = histories.users[HISTORY_COUNT, user], histories.alike[HISTORY_COUNT, alike]
-        x[0] = facts.log_reference[row]
-        x[1] = facts.log_size[row]
-        x[2] = wanted / total
-        x[3] = np.log1p(wait_s) / LOG_SPAN
-        x[4] = np.log1p(wait_s / facts.reference_s[row]) / 5.0
-        x[5] = x[0] * x[1]
-        x[6] = 1.0 if st.jobs_i[TASKS, row] <= st.shapes[FREE_SLOTS, st.jobs_i[SHAPE, row]] else 0.0
-        x[7] = (free - wanted) / total
-        x[8] = histories.users[HISTORY_MEAN, user] / RATIO_SPAN
-        x[9] = of_user / (of_user + 2.0)
-        x[10] = np.sqrt(histories.users[HISTORY_VARIANCE, user]) / 2.0
-        x[11] = histories.alike[HISTORY_MEAN, alike] / RATIO_SPAN if of_alike > 0 else x[8]
-        x[12] = of_alike / (of_alike + 1.0)
-        x[13] = histories.users[HISTORY_RUNNING, user] / total
-        x[14] = np.log1p(histories.users[HISTORY_WAITING, user]) / 8.0
-        x[15] = np.log1p(time_until(scratch, st.counters[NUM_RUNNING], free, wanted)) / LOG_SPAN
-        x[16] = x[0] + x[11] * RATIO_SPAN * x[12] / LOG_SPAN
-        x[17] = free_share
-        x[18] = queue_length
-        x[19] = queue_hours
-        x[20] = left_s
-        x[21] = oldest
+    """Write the features of a waiting job into ``x`` (F,), after ``note_context``."""
+    users, alike_all, context = histories.users, histories.alike, scratch.context
+    total, free = facts.total[0], context[CONTEXT_FREE]
+    user, alike = facts.user[row], facts.alike[row]
+    wanted = facts.processors[row]
+    wait_s = max(now_s - facts.submit_s[row], 0.0)
+    of_user = users[HISTORY_COUNT, user] / (users[HISTORY_COUNT, user] + 2.0)
+    of_alike = alike_all[HISTORY_COUNT, alike] / (alike_all[HISTORY_COUNT, alike] + 1.0)
+    mean_user, mean_alike = users[HISTORY_MEAN, user], alike_all[HISTORY_MEAN, alike]
+    if of_alike == 0.0:
+        mean_alike = mean_user
+    log_run = of_alike * mean_alike + (1.0 - of_alike) * of_user * mean_user + facts.log_request[row] * LOG_SPAN
+    run_s = np.exp(min(log_run, LOG_SPAN))
+    x[0] = facts.log_request[row]
+    x[1] = facts.log_size[row]
+    x[2] = wanted / total
+    x[3] = np.log1p(wait_s) / LOG_SPAN
+    x[4] = np.log1p(wait_s / facts.request_s[row]) / 5.0
+    x[5] = x[0] * x[1]
+    x[6] = 1.0 if fits else 0.0
+    x[7] = (free - wanted) / total
+    x[8] = mean_user / RATIO_SPAN
+    x[9] = of_user
+    x[10] = np.sqrt(users[HISTORY_VARIANCE, user]) / 2.0
+    x[11] = mean_alike / RATIO_SPAN
+    x[12] = of_alike
+    x[13] = users[HISTORY_RUNNING, user] / total
+    x[14] = np.log1p(users[HISTORY_WAITING, user]) / 8.0
+    x[15] = np.log1p(time_until(scratch, num_running, free, wanted)) / LOG_SPAN
+    x[16] = log_run / LOG_SPAN
+    x[17] = free / total
+    x[18] = context[CONTEXT_LENGTH]
+    x[19] = context[CONTEXT_QUEUED]
+    x[20] = context[CONTEXT_LEFT]
+    x[21] = context[CONTEXT_OLDEST]
+    x[22] = np.log1p(used(users, user, now_s, 0) / (total * 0.01 * HALF_LIVES_S[0])) / 5.0
+    x[23] = np.log1p(used(users, user, now_s, 1) / (total * 0.01 * HALF_LIVES_S[1])) / 5.0
+    x[24] = np.log(max((wait_s + run_s) / max(run_s, BOUND_S), 1.0)) / 10.0
+
+
+@compiled
+def write_features(
+    st: State, facts: Facts, histories: Histories, scratch: Scratch, now_s: float, out: FloatArray
+) -> None:
+    """Write the features of the waiting jobs of a state, in the order of its queue, into rows of ``out`` (·, F)."""
+    scene = scene_of(st)
+    note_context(facts, scratch, scene, now_s)
+    for i in range(len(scene.queue)):
+        row = scene.queue[i]
+        write_row(facts, histories, scratch, len(scene.running), now_s, row, fits_now(st, row), out[i])
