@@ -23,7 +23,8 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	@$(PIP) -e '.[dev]'
+	@$(PIP) torch
+	@$(PIP) -e '.[dev,train]'
 	@touch $@
 
 warm: $(VENV)/.run
