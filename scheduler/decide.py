@@ -75,9 +75,11 @@ def plan(
     usage_s = np.zeros(0) if usage_s is None else usage_s
     rules = preemption or Preemption()
     refuse_unranked(rules, settings.ordering)
+    places = np.zeros(0)
+    if settings.ordering.ordering.needs_features:  # whose ties end in rows, whatever the queue's present order
+        snapshot, places = snapshot.by_row()
     snapshot = replace(snapshot, columns=snapshot.columns.take(np.arange(len(snapshot.rows)), frozen=False))
     learned = _learned(snapshot, settings, rules)
-    places = np.arange(snapshot.num_waiting, dtype=np.float64)
     state = state_of_snapshot(
         snapshot,
         score=places if learned is not None else _scores(snapshot, settings, rules, usage_s),

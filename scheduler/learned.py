@@ -130,11 +130,11 @@ class LearnedOrder:
         count, before = len(state.queue), self.rules.counts[guarding.STARVING]
         key = self.key[:count]
         reason = guarding.verdict(self.rules, key, *self._found)
-        if reason != guarding.SLOW and self.guard.budget_s < np.inf:
-            guarding.note_elapsed(self.rules, elapsed_s, self.guard.budget_s, self.guard.overruns, self.guard.pause)
         guarding.arrange(
             self.rules, reason, self.source.facts.submit_s, now_s, state.queue, key, self.sorting, self.bits
         )
+        if reason != guarding.SLOW and self.guard.budget_s < np.inf:
+            guarding.note_elapsed(self.rules, elapsed_s, self.guard.budget_s, self.guard.overruns, self.guard.pause)
         starving = (REASONS[guarding.STARVING],) if self.rules.counts[guarding.STARVING] > before else ()
         return (REASONS[reason], *starving)
 
@@ -170,6 +170,7 @@ def order_matters(state: ClusterState, *, may_stop: bool) -> bool:
 def warm_up(chosen: ChosenOrdering) -> LearnedOrder:
     """Compile or load what an order by this model needs; returns one for a single job."""
     from shunter.scheduler.capacity import Capacity
+    from shunter.scheduler.kernels.learned import anything_fits
     from shunter.scheduler.state import ClusterState
     from shunter.scheduler.types import ResourceDemand
 
@@ -183,10 +184,11 @@ def warm_up(chosen: ChosenOrdering) -> LearnedOrder:
         placement="first-fit",
     )
     learned = LearnedOrder(chosen, columns, FeatureSource.of(columns, 1.0), 1.0)
+    state.absorb(0.0, np.zeros(1, np.int64), 0, 0, 1)
     learned.source.submitted([0])
-    learned.source.started([0], 0.0)
-    learned.source.ended([0], np.ones(1), 1.0)
     learned.score(state, 1.0)
     learned.arrange(state, 1.0)
-    order_matters(state, may_stop=False)
+    anything_fits(state.packed)
+    learned.source.started([0], 0.0)
+    learned.source.ended([0], np.ones(1), 1.0)
     return learned

@@ -185,6 +185,23 @@ class Snapshot:
     seed: int
     histories: JobHistories | None = None
 
+    def by_row(self) -> tuple[Snapshot, FloatArray]:
+        """The same with the waiting jobs in the order of their rows, and (Q,) their places in the queue."""
+        first = self.num_running
+        places = np.argsort(self.rows[first:])
+        jobs = np.concatenate([np.arange(first), first + places])
+        known = self.histories
+        return replace(
+            self,
+            rows=self.rows[jobs],
+            columns=self.columns.take(jobs),
+            demand=replace(self.demand, tasks=self.demand.tasks[jobs], shape_idx=self.demand.shape_idx[jobs]),
+            reserved_s=self.reserved_s[places],
+            entered_s=self.entered_s[places],
+            overhead_s=self.overhead_s[jobs],
+            histories=None if known is None else JobHistories(known.users[:, jobs], known.alike[:, jobs]),
+        ), places.astype(np.float64)
+
     @property
     def num_waiting(self) -> int:
         """Jobs that wait."""
