@@ -28,7 +28,7 @@ Benchmark = Callable[[Setup], Iterator[Record]]
 
 def benchmarks() -> Mapping[str, Benchmark]:
     """Name → benchmark, in the order in which they run."""
-    from benchmarks import clusters, replays, simpy_share, startup
+    from benchmarks import clusters, inference, replays, simpy_share, startup
 
     return {
         "imports": startup.imports,
@@ -44,6 +44,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
         "philly-gpus": clusters.philly_gpus,
         "decisions": clusters.decisions,
         "memory": clusters.memory,
+        "inference": inference.inference,
         "simpy-share": simpy_share.simpy_share,
         "first-run": startup.first_run,
     }
