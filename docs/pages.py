@@ -118,6 +118,7 @@ def policies_page() -> str:
             (ordering.needs_oracle, "actual run time"),
             (ordering.needs_usage, "usage of users"),
             (ordering.needs_shares, "shares of groups"),
+            (ordering.needs_features, "[features](features.md)"),
         )
         reads = ", ".join(text for applies, text in traits if applies) or "–"
         parameters = ", ".join(f"`{key}={value:g}`" for key, value in ordering.parameters.items()) or "–"
@@ -158,6 +159,34 @@ def names_of(known: dict[str, int]) -> str:
     """Names as a list in a sentence."""
     *most, last = [f"`{name}`" for name in known]
     return f"{', '.join(most)} or {last}"
+
+
+def features_page() -> str:
+    """Every column that a learned ordering is told of a waiting job."""
+    from shunter.scheduler.features import FEATURES, SCHEMA
+
+    rows = [
+        f"| {i} | `{feature.name}` | {cell(feature.meaning)} | {feature.low:g} … {feature.high:g} |"
+        for i, feature in enumerate(FEATURES)
+    ]
+    lines = [
+        MADE,
+        "# Features\n",
+        "What a learned ordering is told of every waiting job: the same code writes these columns in training, in "
+        "replays and for a live queue. Processors are GPUs on a cluster that counts GPUs, CPUs otherwise. What is "
+        "known of a user comes from jobs that have ended: the histories begin empty with each replay. A job that was stopped "
+        "teaches nothing before it ends for good; then its run time is its work on the reference GPU type.\n",
+        f"The schema is `{SCHEMA.name}`, version {SCHEMA.version}, {SCHEMA.size} columns, SHA-256 of the names "
+        f"`{SCHEMA.sha256[:16]}…`. A model is used with the schema that it was trained with, and refused with any "
+        "other. A model's card has the range of each column that was seen in training.\n",
+        "| column | name | meaning | usual values |",
+        "| ---: | --- | --- | --- |",
+        *rows,
+        "",
+        "Logarithms are natural. Seconds are divided by what brings their logarithms near 1. Columns *of all jobs* are "
+        "equal for the jobs of a queue.\n",
+    ]
+    return "\n".join(lines)
 
 
 def metrics_page() -> str:

@@ -54,6 +54,11 @@ def inlined(function: Kernel) -> Kernel:
     return _stamped(njit(cache=True, _nrt=False, inline="always")(function))  # type: ignore[call-overload]
 
 
+def arithmetic(function: Kernel) -> Kernel:
+    """As ``compiled``, for formulas in a loop: dividing by zero gives inf or NaN, so that several are done at once."""
+    return _stamped(njit(cache=True, _nrt=False, error_model="numpy")(function))  # type: ignore[call-overload]
+
+
 def allocating(function: Kernel) -> Kernel:
     """A kernel that sorts or copies into arrays of its own. Said outright: a callee inherits its caller's setting."""
     return _stamped(njit(cache=True, _nrt=True)(function))  # type: ignore[call-overload]

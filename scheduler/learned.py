@@ -98,14 +98,16 @@ class LearnedOrder:
         from shunter.scheduler.kernels.learned import Learned, room_for
 
         own = self.source
+        room = room_for(network, own.histories.users.shape[1])
         memory = self.key, self.bits, self.sorting
-        return Learned(own.facts, own.histories, own.scratch, network, room_for(network), self.rules, *memory)
+        return Learned(own.facts, own.histories, own.scratch, network, room, self.rules, *memory)
 
     def score(self, state: ClusterState, now_s: float) -> None:
-        """Work out features and scores of the waiting jobs; nothing where inference pauses."""
+        """Put the queue in the order of submission, and work out features and scores, unless inference pauses."""
         from shunter.scheduler.kernels.guarding import PAUSED
-        from shunter.scheduler.kernels.learned import score_queue
+        from shunter.scheduler.kernels.learned import queue_by_row, score_queue
 
+        queue_by_row(state.packed, self.sorting)
         count = len(state.queue)
         if self.rules.counts[PAUSED]:
             return

@@ -221,6 +221,7 @@ class Rollout:
         )
         self.source = FeatureSource.of(workload.columns, workload.capacity.processors)
         self.loop = new_loop(workload.num_jobs)
+        self._learned: Learned | None = None
 
     def starts(self, network: Network | None, first: IntArray, last: IntArray) -> FloatArray:
         """(J,) start times of the jobs in the windows [first, last), each from an empty cluster; NaN elsewhere."""
@@ -234,12 +235,16 @@ class Rollout:
         return starts
 
     def _unguarded(self, network: Network) -> Learned:
-        """The network's own order: no guard."""
-        ordering = ChosenOrdering(choose_ordering("learned").ordering, {}, KernelScorer(network))
-        columns, total = self.workload.columns, self.workload.capacity.processors
-        learned = LearnedOrder(ordering, columns, self.source, total).compiled
-        assert learned is not None
-        return learned
+        """The network's own order: no guard. What does not depend on the network is made once."""
+        from shunter.scheduler.kernels.learned import room_for
+
+        if self._learned is None:
+            ordering = ChosenOrdering(choose_ordering("learned").ordering, {}, KernelScorer(network))
+            columns, total = self.workload.columns, self.workload.capacity.processors
+            self._learned = LearnedOrder(ordering, columns, self.source, total).compiled
+        assert self._learned is not None
+        room = room_for(network, self.source.histories.users.shape[1])
+        return self._learned._replace(network=network, room=room)
 
 
 if __name__ == "__main__":

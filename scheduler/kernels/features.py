@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shunter.scheduler.jit import compiled
+from shunter.scheduler.jit import arithmetic, compiled
+from shunter.scheduler.kernels.logs import exp_of, log_of
 from shunter.scheduler.layout import (
     FREE_SLOTS,
     NUM_RUNNING,
@@ -241,6 +242,67 @@ def time_until(scratch: Scratch, count: Int, free: float, wanted: float) -> floa
 
 
 @compiled
+def user_terms(
+    facts: Facts, histories: Histories, user: Int, now_s: float
+) -> tuple[float, float, float, float, float, float, float, float]:
+    """What the features of all jobs of a user share: mean and certainty of log(run / request), features 8, 10, 13, 14,
+    22 and 23.
+    """
+    users, total = histories.users, facts.total[0]
+    mean = users[HISTORY_MEAN, user]
+    known = users[HISTORY_COUNT, user] / (users[HISTORY_COUNT, user] + 2.0)
+    day, week = used(users, user, now_s, 0), used(users, user, now_s, 1)
+    return (
+        mean,
+        known,
+        mean / RATIO_SPAN,
+        np.sqrt(users[HISTORY_VARIANCE, user]) / 2.0,
+        users[HISTORY_RUNNING, user] / total,
+        log_of(1.0 + users[HISTORY_WAITING, user]) / 8.0,
+        log_of(1.0 + max(day, 0.0) / (total * 0.01 * HALF_LIVES_S[0])) / 5.0,
+        log_of(1.0 + max(week, 0.0) / (total * 0.01 * HALF_LIVES_S[1])) / 5.0,
+    )
+
+
+@compiled
+def alike_terms(histories: Histories, alike: Int, mean_user: float) -> tuple[float, float]:
+    """Mean and certainty of log(run / request) of equal jobs; the user's mean where there were none."""
+    known = histories.alike[HISTORY_COUNT, alike] / (histories.alike[HISTORY_COUNT, alike] + 1.0)
+    return (mean_user if known == 0.0 else histories.alike[HISTORY_MEAN, alike]), known
+
+
+@arithmetic
+def log_expected(log_request: float, of_user: float, mean_user: float, of_alike: float, mean_alike: float) -> float:
+    """Logarithm of the run time that the histories lead to expect."""
+    return of_alike * mean_alike + (1.0 - of_alike) * of_user * mean_user + log_request * LOG_SPAN
+
+
+@arithmetic
+def log_wait(wait_s: float) -> float:
+    """Feature 3."""
+    return log_of(1.0 + wait_s) / LOG_SPAN
+
+
+@arithmetic
+def log_relative_wait(wait_s: float, request_s: float) -> float:
+    """Feature 4."""
+    return log_of(1.0 + wait_s / request_s) / 5.0
+
+
+@arithmetic
+def log_slowdown(wait_s: float, log_run: float) -> float:
+    """Feature 24."""
+    run_s = exp_of(max(min(log_run, LOG_SPAN), -LOG_SPAN) + (log_run - log_run))
+    return log_of(max((wait_s + run_s) / max(run_s, BOUND_S), 1.0) + (wait_s - wait_s)) / 10.0
+
+
+@compiled
+def log_until(scratch: Scratch, count: Int, free: float, wanted: float) -> float:
+    """Feature 15."""
+    return log_of(1.0 + time_until(scratch, count, free, wanted)) / LOG_SPAN
+
+
+@compiled
 def write_row(
     facts: Facts,
     histories: Histories,
@@ -252,43 +314,38 @@ def write_row(
     x: FloatArray,
 ) -> None:
     """Write the features of a waiting job into ``x`` (F,), after ``note_context``."""
-    users, alike_all, context = histories.users, histories.alike, scratch.context
+    context = scratch.context
     total, free = facts.total[0], context[CONTEXT_FREE]
-    user, alike = facts.user[row], facts.alike[row]
     wanted = facts.processors[row]
     wait_s = max(now_s - facts.submit_s[row], 0.0)
-    of_user = users[HISTORY_COUNT, user] / (users[HISTORY_COUNT, user] + 2.0)
-    of_alike = alike_all[HISTORY_COUNT, alike] / (alike_all[HISTORY_COUNT, alike] + 1.0)
-    mean_user, mean_alike = users[HISTORY_MEAN, user], alike_all[HISTORY_MEAN, alike]
-    if of_alike == 0.0:
-        mean_alike = mean_user
-    log_run = of_alike * mean_alike + (1.0 - of_alike) * of_user * mean_user + facts.log_request[row] * LOG_SPAN
-    run_s = np.exp(min(log_run, LOG_SPAN))
+    mean_user, of_user, x8, x10, x13, x14, x22, x23 = user_terms(facts, histories, facts.user[row], now_s)
+    mean_alike, of_alike = alike_terms(histories, facts.alike[row], mean_user)
+    log_run = log_expected(facts.log_request[row], of_user, mean_user, of_alike, mean_alike)
     x[0] = facts.log_request[row]
     x[1] = facts.log_size[row]
     x[2] = wanted / total
-    x[3] = np.log1p(wait_s) / LOG_SPAN
-    x[4] = np.log1p(wait_s / facts.request_s[row]) / 5.0
+    x[3] = log_wait(wait_s)
+    x[4] = log_relative_wait(wait_s, facts.request_s[row])
     x[5] = x[0] * x[1]
     x[6] = 1.0 if fits else 0.0
     x[7] = (free - wanted) / total
-    x[8] = mean_user / RATIO_SPAN
+    x[8] = x8
     x[9] = of_user
-    x[10] = np.sqrt(users[HISTORY_VARIANCE, user]) / 2.0
+    x[10] = x10
     x[11] = mean_alike / RATIO_SPAN
     x[12] = of_alike
-    x[13] = users[HISTORY_RUNNING, user] / total
-    x[14] = np.log1p(users[HISTORY_WAITING, user]) / 8.0
-    x[15] = np.log1p(time_until(scratch, num_running, free, wanted)) / LOG_SPAN
+    x[13] = x13
+    x[14] = x14
+    x[15] = log_until(scratch, num_running, free, wanted)
     x[16] = log_run / LOG_SPAN
     x[17] = free / total
     x[18] = context[CONTEXT_LENGTH]
     x[19] = context[CONTEXT_QUEUED]
     x[20] = context[CONTEXT_LEFT]
     x[21] = context[CONTEXT_OLDEST]
-    x[22] = np.log1p(used(users, user, now_s, 0) / (total * 0.01 * HALF_LIVES_S[0])) / 5.0
-    x[23] = np.log1p(used(users, user, now_s, 1) / (total * 0.01 * HALF_LIVES_S[1])) / 5.0
-    x[24] = np.log(max((wait_s + run_s) / max(run_s, BOUND_S), 1.0)) / 10.0
+    x[22] = x22
+    x[23] = x23
+    x[24] = log_slowdown(wait_s, log_run)
 
 
 @compiled

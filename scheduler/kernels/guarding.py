@@ -80,7 +80,7 @@ def arrange(
     sorting: Sorting,
     bits_of: IntArray,
 ) -> None:
-    """Put ``rows`` (Q,) in the order of the scores in ``key`` (Q,), or the heuristic's, within the rules."""
+    """Put ``rows`` (Q,), which ascend, in the order of ``key`` (Q,), or of the heuristic's scores, within the rules."""
     num_late = 0
     for i in range(len(rows)):
         row = rows[i]
@@ -94,7 +94,7 @@ def arrange(
         rules.counts[STARVING] += 1
     if rules.counts[PAUSED] > 0:
         rules.counts[PAUSED] -= 1
-    sort_queue(key, rows, sorting, bits_of, True)
+    sort_queue(key, rows, sorting, bits_of, False)
     if rules.keeps_classes[0] == 1:
         for i in range(len(rows)):
             key[i] = -rules.priority[rows[i]]

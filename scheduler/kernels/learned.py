@@ -8,19 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from shunter.scheduler.jit import compiled
-from shunter.scheduler.kernels.features import (
-    NUM_FEATURES,
-    Facts,
-    Histories,
-    Scratch,
-    fits_now,
-    note_context,
-    scene_of,
-    write_row,
-)
+from shunter.scheduler.kernels.blocks import Memo, begin_instant, new_memo, write_block
+from shunter.scheduler.kernels.features import Facts, Histories, Scratch, note_context, scene_of
 from shunter.scheduler.kernels.guarding import Rules, arrange, verdict
 from shunter.scheduler.kernels.network import BLOCK, Network, score_block
-from shunter.scheduler.kernels.sorting import Sorting
+from shunter.scheduler.kernels.sorting import Sorting, sort_rows
 from shunter.scheduler.layout import FREE_SLOTS, QUEUE, QUEUE_HI, QUEUE_LO, SHAPE, TASKS, State
 from shunter.scheduler.types import FloatArray, Int, IntArray
 
@@ -29,29 +21,28 @@ class Room(NamedTuple):
     """Room for a block of jobs on its way through a network.
 
     Attributes:
-        row: (F,) features of a job.
         x: (F, BLOCK) features of a block.
         first: (H1, BLOCK) first hidden layer.
         second: (H2, BLOCK) second hidden layer.
         score: (BLOCK,) scores.
+        memo: What jobs share.
     """
 
-    row: FloatArray
     x: FloatArray
     first: FloatArray
     second: FloatArray
     score: FloatArray
+    memo: Memo
 
 
-def room_for(network: Network) -> Room:
-    """Room for blocks under this network."""
-    num_features = len(network.skip)
+def room_for(network: Network, num_users: int = 0) -> Room:
+    """Room for blocks of jobs of so many users under this network."""
     return Room(
-        np.zeros(num_features),
-        np.zeros((num_features, BLOCK)),
+        np.zeros((len(network.skip), BLOCK)),
         np.zeros((len(network.b1), BLOCK)),
         np.zeros((len(network.b2), BLOCK)),
         np.zeros(BLOCK),
+        new_memo(num_users),
     )
 
 
@@ -112,9 +103,15 @@ def score_matrix(network: Network, room: Room, features: FloatArray, out: FloatA
         for i in range(count):
             for f in range(len(network.skip)):
                 room.x[f, i] = features[start + i, f]
-        score_block(network, room.x, room.first, room.second, room.score)
+        score_block(network, room.x, room.first, room.second, room.score, count)
         for i in range(count):
             out[start + i] = room.score[i]
+
+
+@compiled
+def queue_by_row(st: State, sorting: Sorting) -> None:
+    """Put the queue in the order of submission, in which ties of scores end."""
+    sort_rows(st.jobs_i[QUEUE, st.counters[QUEUE_LO] : st.counters[QUEUE_HI]], sorting)
 
 
 @compiled
@@ -123,20 +120,17 @@ def score_queue(st: State, learned: Learned, now_s: float) -> tuple[Int, Int]:
     facts, histories, scratch, room = learned.facts, learned.histories, learned.scratch, learned.room
     scene = scene_of(st)
     note_context(facts, scratch, scene, now_s)
+    begin_instant(facts, scratch, room.memo, room.x)
     outside, unknown = np.int64(0), np.int64(0)
     checks = learned.rules.most_outside[0] < np.inf
     for start in range(0, len(scene.queue), BLOCK):
         count = min(BLOCK, len(scene.queue) - start)
-        for i in range(count):
-            row = scene.queue[start + i]
-            write_row(facts, histories, scratch, len(scene.running), now_s, row, fits_now(st, row), room.row)
-            for f in range(NUM_FEATURES):
-                room.x[f, i] = room.row[f]
+        write_block(st, facts, histories, scratch, room.memo, scene, now_s, start, count, room.x)
         if checks:
             more, strange = count_outside(room.x, learned.rules.low, learned.rules.high, count)
             outside += more
             unknown += strange
-        score_block(learned.network, room.x, room.first, room.second, room.score)
+        score_block(learned.network, room.x, room.first, room.second, room.score, count)
         for i in range(count):
             learned.key[start + i] = room.score[i]
     return outside, unknown
@@ -144,7 +138,7 @@ def score_queue(st: State, learned: Learned, now_s: float) -> tuple[Int, Int]:
 
 @compiled
 def arrange_queue(st: State, learned: Learned, now_s: float, outside: Int, unknown: Int) -> None:
-    """Put the queue in the order of the scores in ``key``, within the rules."""
+    """Put the queue, which is in the order of submission, in the order of the scores in ``key``, within the rules."""
     first, last = st.counters[QUEUE_LO], st.counters[QUEUE_HI]
     count = last - first
     reason = verdict(learned.rules, learned.key[:count], outside, count * len(learned.rules.low), unknown)
@@ -163,5 +157,6 @@ def arrange_queue(st: State, learned: Learned, now_s: float, outside: Int, unkno
 @compiled
 def order_queue(st: State, learned: Learned, now_s: float) -> None:
     """Put the waiting jobs in the network's order, within the rules."""
+    queue_by_row(st, learned.sorting)
     outside, unknown = score_queue(st, learned, now_s)
     arrange_queue(st, learned, now_s, outside, unknown)

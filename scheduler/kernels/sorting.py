@@ -81,6 +81,33 @@ def sort_digit(values: IntArray, sorting: Sorting, source: Int, count: Int, shif
 
 
 @compiled
+def sort_rows(rows: IntArray, sorting: Sorting) -> None:
+    """Sort ``rows`` (Q,)."""
+    count = len(rows)
+    if count <= SHORT:
+        for i in range(1, count):
+            row = rows[i]
+            place = i
+            while place > 0 and rows[place - 1] > row:
+                rows[place] = rows[place - 1]
+                place -= 1
+            rows[place] = row
+        return
+    bits = 8 if count < LONG else 11
+    largest = np.int64(0)
+    for i in range(count):
+        sorting.rows[0, i] = rows[i]
+        largest = max(largest, rows[i])
+    source, shift = 0, 0
+    while largest >> shift > 0:
+        if sort_digit(sorting.rows[source], sorting, source, count, shift, bits):
+            source = 1 - source
+        shift += bits
+    for i in range(count):
+        rows[i] = sorting.rows[source, i]
+
+
+@compiled
 def sort_queue(key: FloatArray, rows: IntArray, sorting: Sorting, bits_of: IntArray, by_row: bool) -> None:
     """Sort ``rows`` (Q,) by their keys, and ties by row, or where ``by_row`` is off leave ties as they are.
 

@@ -75,3 +75,29 @@ def test_a_network_has_to_be_handed_in() -> None:
 def test_linear_scores_name_their_features() -> None:
     features = np.arange(NUM_FEATURES, dtype=np.float64)[None]
     assert KernelScorer(linear(size=2.0, log_wait=-1.0))(features).tolist() == [2 * 2 - 3]
+
+
+def test_logarithms_and_exponentials_by_arithmetic() -> None:
+    """Within a few last digits of the C library's; what is no number stays none."""
+    from shunter.scheduler.kernels.logs import exp_of, log_of
+
+    draw = np.random.default_rng(1)
+    for x in np.exp(draw.uniform(-30.0, 40.0, 500)).tolist():
+        assert log_of(x) == pytest.approx(np.log(x), rel=1e-15, abs=1e-15)
+    for x in draw.uniform(-15.0, 15.0, 500).tolist():
+        assert exp_of(x) == pytest.approx(np.exp(x), rel=2e-15)
+    assert (log_of(1.0), exp_of(0.0)) == (0.0, 1.0)
+    assert np.isnan([log_of(np.nan), exp_of(np.nan)]).all()
+
+
+def test_blocks_of_jobs_have_the_features_of_single_jobs() -> None:
+    """To the bit, with histories, several users and sizes, free processors and a queue of more than a block."""
+    from benchmarks.inference import waiting
+
+    state, learned = waiting(2 * BLOCK + 5, seed=3)
+    now_s = 3.1e5
+    learned.score(state, now_s)
+    assert learned.compiled is not None
+    one_by_one = [score_row(learned.compiled.network, row) for row in learned.source.matrix(state, now_s)]
+    np.testing.assert_array_equal(learned.key[: len(state.queue)], one_by_one)
+    assert len(set(one_by_one)) > BLOCK
