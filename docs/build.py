@@ -3,7 +3,8 @@
 A full build writes the reference pages that follow from the code (command line, policies, metrics, features), the
 blocks of the README between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``, and the pictures. ``--check`` writes
 nothing: it says which page is not what the code makes it, and which link or documented command leads nowhere. The block
-``speed`` is copied from ``benchmarks/latest.json`` by a full build only, because measurements differ from machine to machine.
+``speed`` is copied from ``benchmarks/latest.json`` by a full build only, because measurements differ from machine to
+machine.
 """
 
 from __future__ import annotations
