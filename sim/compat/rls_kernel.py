@@ -266,7 +266,7 @@ def comes_before(jobs: Jobs, learned: Learned | None, row: Int, other: Int) -> b
         return learned.key[row] < learned.key[other]
     if jobs.submit[row] != jobs.submit[other]:
         return jobs.submit[row] < jobs.submit[other]
-    return row < other
+    return bool(row < other)
 
 
 @compiled
