@@ -21,6 +21,7 @@ from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import FloatArray, IntArray, ResourceDemand
 from shunter.sim.clock import Order
 from shunter.sim.engine import ASK_EVERY_S, Simulation
+from shunter.sim.estimates import BY_ESTIMATE
 from shunter.sim.saving import counts, stand_at
 from shunter.sim.workload import Workload
 
@@ -49,6 +50,10 @@ def why_not(simulation: Simulation) -> str | None:
         "conservative backfilling": options.settings.backfill == "conservative",
         f"placement {options.settings.placement} scores nodes": bool(simulation.state.counters[at.SCORED]),
         "quotas, lanes, a power cap or waiting for locality": bool(simulation.state.counters[at.LISTED]),
+        f"the score of {ordering.name} is known only once a job is submitted": simulation.estimates is not None
+        and ordering.static
+        and ordering.uses_estimate
+        and ordering.name not in BY_ESTIMATE,
         f"the score of {ordering.name} changes with time": not ordering.static and ordering.name not in KINDS,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
@@ -73,6 +78,7 @@ def choose_engine(simulation: Simulation, asked: str) -> str:
 
 def warm_up_loop() -> None:
     """Compile the loop, or load it from disk, by running one job on one processor."""
+    from shunter.scheduler.kernels.estimates import no_estimates
     from shunter.sim import rollout_kernel as kernel
 
     one = np.ones(1)
@@ -87,7 +93,8 @@ def warm_up_loop() -> None:
     )
     loop = new_loop(1)
     loop.at[kernel.LAST] = 1
-    kernel.roll(state.packed, kernel.Jobs(np.zeros(1), one, one, one), loop, None, kernel.STATIC, *state.how, 9)
+    jobs = kernel.Jobs(np.zeros(1), one, one, one)
+    kernel.roll(state.packed, jobs, loop, None, no_estimates(), kernel.STATIC, *state.how, 9)
 
 
 def run_compiled(simulation: Simulation, should_stop: Callable[[], bool] | None = None) -> bool:
@@ -98,6 +105,7 @@ def run_compiled(simulation: Simulation, should_stop: Callable[[], bool] | None 
     Returns:
         Whether the replay is complete.
     """
+    from shunter.scheduler.kernels.estimates import no_estimates
     from shunter.sim import rollout_kernel as kernel
 
     state, workload = simulation.state, simulation.workload
@@ -111,10 +119,11 @@ def run_compiled(simulation: Simulation, should_stop: Callable[[], bool] | None 
         if order == Order.END and isinstance(row, int):
             kernel.push_end(loop, time_s, row)
     simulation.engine = "compiled"
+    estimates = simulation.estimates or no_estimates()
     budget, complete = FIRST_BUDGET, False
     while not complete:
         begin_s = time.perf_counter()
-        complete = kernel.roll(state.packed, jobs, loop, None, kind, *state.how, budget)
+        complete = kernel.roll(state.packed, jobs, loop, None, estimates, kind, *state.how, budget)
         budget = max(1, int(budget * min(2.0, ASK_EVERY_S / max(time.perf_counter() - begin_s, 1e-6))))
         _hand_back(simulation, own, loop)
         if not complete and should_stop is not None and should_stop():
@@ -235,12 +244,15 @@ class Rollout:
 
     def starts(self, network: Network | None, first: IntArray, last: IntArray) -> FloatArray:
         """(J,) start times of the jobs in the windows [first, last), each from an empty cluster; NaN elsewhere."""
+        from shunter.scheduler.kernels.estimates import no_estimates
         from shunter.sim import rollout_kernel as kernel
 
         learned = None if network is None else kernel.Learned(self.facts, self.histories, self.scratch, network)
         kind = kernel.STATIC if network is None else kernel.NETWORK
         jobs = jobs_of(self.workload, kind)
-        kernel.roll_windows(self.state.packed, jobs, self.loop, learned, kind, *self.state.how, first, last)
+        kernel.roll_windows(
+            self.state.packed, jobs, self.loop, learned, no_estimates(), kind, *self.state.how, first, last
+        )
         starts: FloatArray = self.state.jobs_f[at.START_S]
         return starts
 

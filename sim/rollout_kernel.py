@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shunter.scheduler.jit import allocating, compiled
+from shunter.scheduler.kernels.estimates import Estimates, correct, learn_run, predict
 from shunter.scheduler.kernels.features import (
     Facts,
     Histories,
@@ -207,6 +208,7 @@ def roll(
     jobs: Jobs,
     loop: Loop,
     learned: Learned | None,
+    estimates: Estimates,
     kind: Int,
     mode: Int,
     strategy: Int,
@@ -216,6 +218,7 @@ def roll(
     """Replay until about ``budget`` events have been handled; returns whether all jobs have ended."""
     at = loop.at
     until = at[EVENTS] + budget
+    predicts = len(estimates.user) > 0
     while at[NEXT] < at[LAST] or at[PENDING] > 0:
         if at[EVENTS] >= until:
             return False
@@ -230,10 +233,16 @@ def roll(
             if learned is not None and st.jobs_i[TASKS, at[NEXT]] > 0:
                 note_submitted(learned.facts, learned.histories, at[NEXT])
             at[NEXT] += 1
+        if predicts:
+            for i in range(ended):
+                learn_run(estimates, loop.finished[i], jobs.run_s[loop.finished[i]], now_s)
+            predict(st.jobs_f, estimates, first, at[NEXT])
         at[EVENTS] += ended + (1 if at[NEXT] > first else 0)
         at[ENDED] += ended
         loop.now_s[0] = now_s
         absorb(st, now_s, loop.finished, ended, first, at[NEXT], mode)
+        if predicts:
+            correct(st, estimates, now_s)
         if kind != STATIC and st.counters[QUEUE_HI] - st.counters[QUEUE_LO] > 1 and anything_fits(st):
             score_waiting(st, jobs, loop, learned, kind, now_s)
             sort_waiting(st, loop)
@@ -253,6 +262,7 @@ def roll_windows(
     jobs: Jobs,
     loop: Loop,
     learned: Learned | None,
+    estimates: Estimates,
     kind: Int,
     mode: Int,
     strategy: Int,
@@ -260,7 +270,7 @@ def roll_windows(
     first: IntArray,
     last: IntArray,
 ) -> None:
-    """Replay windows of jobs one after the other, each on an empty cluster and without history.
+    """Replay windows of jobs one after the other, each on an empty cluster and without history or predictions.
 
     When the last job of a window has ended the state is as it was before the first one began.
     """
@@ -272,4 +282,4 @@ def roll_windows(
             learned.histories.alike[:] = 0.0
         for row in range(first[window], last[window]):
             st.jobs_f[START_S, row] = np.nan
-        roll(st, jobs, loop, learned, kind, mode, strategy, depth, np.int64(1) << 60)
+        roll(st, jobs, loop, learned, estimates, kind, mode, strategy, depth, np.int64(1) << 60)
