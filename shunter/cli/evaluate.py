@@ -270,4 +270,4 @@ def report(evaluation: Evaluation, out: Path | None, *, seed: int, seeds: bool, 
 
     console = output()
     for part in render_evaluation(document):
-        console.print(part)
+        console.print(part, markup=False)
