@@ -92,7 +92,7 @@ def findings(document: Mapping[str, Any]) -> Iterator[str]:
 def warnings(document: Mapping[str, Any]) -> list[str]:
     """What a reader must know before trusting the numbers."""
     said = [
-        f"{p['policy']} is marked “{p['origin']}”: it was trained on jobs of the kind that the published tables test on."
+        f"{p['policy']} is marked “{p['origin']}”: it was trained on the very jobs that the published tables test on."
         for p in document["policies"]
         if p["origin"] not in ("", "general")
     ]

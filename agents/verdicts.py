@@ -50,7 +50,7 @@ class Scores:
         return (min if less_is_better(metric) else max)(known, key=lambda i: float(means[i]))
 
     def same_as(self) -> list[int]:
-        """(P,) position of the first heuristic that gave the very same values in every window: itself or an earlier one.
+        """(P,) position of the first heuristic that gave the same values in every window: itself or an earlier one.
 
         Orderings that read what a log does not say (priorities, deadlines) all come out as first come, first served.
         Learned policies and bounds stand for themselves.
