@@ -23,9 +23,11 @@ from shunter.scheduler.decide import Settings
 from shunter.scheduler.errors import EngineError, UsageError, nearest
 from shunter.scheduler.failover import next_retry
 from shunter.scheduler.fairshare import Ledger
+from shunter.scheduler.features import FeatureSource
+from shunter.scheduler.learned import LearnedOrder, order_matters
 from shunter.scheduler.policies.drf import dominant_shares
-from shunter.scheduler.preemption import Preemption, preempting_pass, progress_view, strict_classes
-from shunter.scheduler.snapshot import JobColumns, QueueView
+from shunter.scheduler.preemption import Preemption, preempting_pass, progress_view, refuse_unranked, strict_classes
+from shunter.scheduler.snapshot import JobColumns, QueueView, Snapshot
 from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import BoolArray, FloatArray, IntArray
 from shunter.sim.attempts import JobFailures
@@ -94,6 +96,7 @@ class Options:
             raise UsageError(f"blast radius {self.blast_radius} is not a share above 0 and of at most 1")
         if not (math.isfinite(self.retry_wait_s) and self.retry_wait_s >= 0):
             raise UsageError(f"retry wait {self.retry_wait_s} is not a number of seconds of at least 0")
+        refuse_unranked(self.preemption, self.settings.ordering)
         if self.preemption.rules and self.settings.backfill == "conservative":
             raise UsageError("--preempt does not go with conservative backfilling, which promises times")
 
@@ -169,6 +172,7 @@ class Simulation:
         self.passes_put_off = 0
         self.num_done = 0
         self.ledger = Ledger.empty(workload.num_users) if ordering.needs_usage else None
+        self.learned = self._learned_order() if ordering.needs_features else None
         self._run_s = [] if self.is_dynamic else workload.run_s.tolist()
         self._batch_times, self.batch_bounds = _batches(workload.columns.submit_s)
         self._batch_best = self._best_scores(score)
@@ -197,6 +201,11 @@ class Simulation:
             self.clock.at(float(outages.time_s[0]), Order.OUTAGE, self._on_outage, 0)
         if self._batch_times:
             self.clock.at(self._batch_times[0], Order.ARRIVAL, self._on_arrival, None)
+
+    def _learned_order(self) -> LearnedOrder:
+        columns, total = self.workload.columns, self.workload.capacity.processors
+        source = FeatureSource.of(columns, total)
+        return LearnedOrder(self.options.settings.ordering, columns, source, total, strict=self._strict)
 
     def _best_scores(self, score: FloatArray | None) -> list[float] | None:
         """Best score of each arrival batch; only where a blocked head may let a pass be left out."""
@@ -265,6 +274,13 @@ class Simulation:
         """(J,) jobs that started while one ahead of them in the queue waited."""
         flags: BoolArray = self.state.backfilled == 1
         return flags
+
+    def snapshot(self, now_s: float) -> Snapshot:
+        """What a policy may know now; with the histories of users where the ordering asks for them."""
+        taken = self.state.snapshot(now_s)
+        if self.learned is None:
+            return taken
+        return replace(taken, histories=self.learned.source.known_of(taken.rows))
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -358,6 +374,7 @@ class Simulation:
         else:
             self._attribute_waits(now_s)
             self._account_ends(num_finished, now_s)
+            self._account_arrivals(arrived)
             state.absorb(now_s, self._finished, num_finished, self._absorbed, arrived)
             if not self._static:
                 self._sort_queue(now_s)
@@ -382,6 +399,8 @@ class Simulation:
             put(now_s + run_s[row], 0, self._on_end, row)  # Order.END; the enum's lookup costs as much as the push
             if self.ledger is not None:
                 self.ledger.change(self._user(row), self._processors(row), now_s)
+        if self.learned is not None:
+            self.learned.source.started(started[:num_started].tolist(), now_s)
 
     # --- attempts: jobs that are stopped, nodes that fail, speeds that differ -----------------------------------------
 
@@ -429,6 +448,7 @@ class Simulation:
         for row in self._finished[:num_finished].tolist():
             lifecycle.finish(state, row, now_s)
             self._forget_neighbours(row)
+        self._account_arrivals(arrived)
         away = self._outages_now or (self.evacuation is not None and self.evacuation.is_holding)
         if away or self._to_stop or self._to_retry:
             state.absorb(now_s, self._finished, num_finished, self._absorbed, self._absorbed)
@@ -445,6 +465,8 @@ class Simulation:
     def _begin(self, rows: Sequence[int], now_s: float) -> None:
         """Attempts of these jobs begin."""
         assert self.lifecycle is not None
+        if self.learned is not None:
+            self.learned.source.started(rows, now_s)
         for row in rows:
             end_s = self.lifecycle.begin(self.state, row, now_s)
             self._put_end(row, end_s)
@@ -524,6 +546,8 @@ class Simulation:
         self._forget_neighbours(row)
         if self.ledger is not None:
             self.ledger.change(self._user(row), -self._processors(row), now_s)
+        if self.learned is not None:
+            self.learned.source.stopped(row, now_s)
         if ended == PREEMPTED:
             self._requeue(row, now_s)
             return
@@ -545,6 +569,8 @@ class Simulation:
             view = progress_view(self.state, np.asarray([row]), now_s, np.zeros(0))
             score = float(self.options.settings.ordering.score(view)[0])
         self.state.requeue(row, score, now_s)
+        if self.learned is not None:
+            self.learned.source.submitted([row])
 
     def _carry_out_outages(self, now_s: float) -> None:
         """The failures, drains and repairs of this instant."""
@@ -584,6 +610,9 @@ class Simulation:
         queue = self.state.queue
         if len(queue) < 2:
             return
+        if self.learned is not None:
+            self._follow_model(self.learned, now_s)
+            return
         columns: JobColumns = self.workload.columns
         waiting = columns.take(queue)
         if self.is_dynamic:
@@ -598,6 +627,17 @@ class Simulation:
         )
         scores = self.options.settings.ordering.score(view)
         self.state.reorder(scores, view.jobs.priority if self._strict else None)
+
+    def _follow_model(self, learned: LearnedOrder, now_s: float) -> None:
+        if not order_matters(self.state, may_stop=bool(self.options.preemption.rules)):
+            return
+        if learned.guard.budget_s == math.inf:
+            learned.score(self.state, now_s)
+            learned.arrange(self.state, now_s)
+            return
+        begin_s = time.perf_counter()
+        learned.score(self.state, now_s)
+        learned.arrange(self.state, now_s, time.perf_counter() - begin_s)
 
     def _dominant_shares(self, queue: IntArray) -> FloatArray:
         if not self.options.settings.ordering.ordering.needs_shares:
@@ -614,6 +654,14 @@ class Simulation:
         if self.ledger is not None:
             for row in self._finished[:num_finished].tolist():
                 self.ledger.change(self._user(row), -self._processors(row), now_s)
+
+        if self.learned is not None:
+            self.learned.source.ended(self._finished[:num_finished].tolist(), self.workload.run_s, now_s)
+
+    def _account_arrivals(self, arrived: int) -> None:
+        if self.learned is not None:
+            entered = np.flatnonzero(~self.workload.rejected[self._absorbed : arrived])
+            self.learned.source.submitted((entered + self._absorbed).tolist())
 
     def _user(self, row: int) -> int:
         return int(self.workload.columns.user_idx[row])

@@ -15,8 +15,9 @@ from shunter import __version__
 from shunter.scheduler.compiled import warm_up
 from shunter.scheduler.decide import Settings
 from shunter.scheduler.energy import Intensity
+from shunter.scheduler.features import SCHEMA
 from shunter.scheduler.layout import DOT_PRODUCT
-from shunter.scheduler.policies.registry import choose_ordering
+from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
 from shunter.scheduler.preemption import Preemption
 from shunter.scheduler.state import PLACEMENTS
 from shunter.sim.attempts import JobFailures
@@ -50,7 +51,7 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the replay can be ta
 def simulate(
     trace: Trace,
     *,
-    policy: str = "fcfs",
+    policy: str | ChosenOrdering = "fcfs",
     backfill: str = "none",
     placement: str = "first-fit",
     cluster: ClusterSpec | None = None,
@@ -84,7 +85,7 @@ def simulate(
 
     Args:
         trace: The workload.
-        policy: Ordering, ``NAME`` or ``NAME:key=value,…``.
+        policy: Ordering, ``NAME`` or ``NAME:key=value,…``, or one that has been chosen, such as a model's.
         backfill: ``none``, ``easy``, ``easy-noextra``, ``easy-sjbf`` or ``conservative``.
         placement: A name of ``scheduler.state.PLACEMENTS``.
         cluster: What to run on; the trace's own by default.
@@ -257,7 +258,7 @@ class _Watch:
 def options_for(
     cluster: ClusterSpec,
     *,
-    policy: str = "fcfs",
+    policy: str | ChosenOrdering = "fcfs",
     backfill: str = "none",
     placement: str = "first-fit",
     depth: int = 0,
@@ -279,8 +280,9 @@ def options_for(
         UsageError: An unknown name, a number out of range, or rules that do not go together.
     """
     detailed = (cluster.num_nodes > 1 if details is None else details) and ties == "instant"
+    chosen = choose_ordering(policy) if isinstance(policy, str) else policy
     return Options(
-        settings=Settings(choose_ordering(policy), backfill, placement, depth, locality_s),
+        settings=Settings(chosen, backfill, placement, depth, locality_s),
         ties=ties,
         interval_s=interval_s,
         preemption=preemption or Preemption(),
@@ -314,7 +316,7 @@ def run_manifest(
     settings = options.settings
     if faults is not None:
         trace = with_own_work(trace, faults)
-    return {
+    manifest = {
         "shunter": __version__,
         "versions": {name: version(name) for name in ("numba", "numpy", "polars", "simpy")},
         "trace": {
@@ -351,6 +353,11 @@ def run_manifest(
         "window": list(window) if window else None,
         "seed": seed,
     }
+    if settings.ordering.scorer is None:
+        return manifest
+    chosen = settings.ordering
+    model = {"name": chosen.model, "sha256": chosen.model_sha256, "features": SCHEMA.as_json()}
+    return manifest | {"model": model, "guard_fallback": chosen.fallback}
 
 
 def jobs_hash(trace: Trace) -> str:

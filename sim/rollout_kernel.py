@@ -11,30 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shunter.scheduler.jit import allocating, compiled
-from shunter.scheduler.kernels.features import (
-    Facts,
-    Histories,
-    Scratch,
-    note_ended,
-    note_started,
-    note_submitted,
-    write_features,
-)
-from shunter.scheduler.kernels.network import Network, score_row
+from shunter.scheduler.jit import compiled
+from shunter.scheduler.kernels.features import note_ended, note_started, note_submitted
+from shunter.scheduler.kernels.learned import Learned, anything_fits, order_queue
 from shunter.scheduler.kernels.passes import absorb, run_pass
-from shunter.scheduler.layout import (
-    FREE_SLOTS,
-    NUM_OUT,
-    OUT,
-    QUEUE,
-    QUEUE_HI,
-    QUEUE_LO,
-    SHAPE,
-    START_S,
-    TASKS,
-    State,
-)
+from shunter.scheduler.kernels.sorting import Sorting, sort_queue
+from shunter.scheduler.layout import NUM_OUT, OUT, QUEUE, QUEUE_HI, QUEUE_LO, START_S, TASKS, State
 from shunter.scheduler.types import FloatArray, Int, IntArray
 
 STATIC = 0
@@ -78,7 +60,8 @@ class Loop(NamedTuple):
         end_row: (J,) their rows.
         finished: (J,) rows that ended at this instant.
         key: (J,) scores of the waiting jobs.
-        features: (J, F) their features, where a network scores them.
+        bits: (J,) the memory of ``key`` as whole numbers.
+        sorting: Room to sort them in.
     """
 
     at: IntArray
@@ -87,16 +70,8 @@ class Loop(NamedTuple):
     end_row: IntArray
     finished: IntArray
     key: FloatArray
-    features: FloatArray
-
-
-class Learned(NamedTuple):
-    """What a network's score needs. Where there is none, None stands for it, and nothing of it is compiled."""
-
-    facts: Facts
-    histories: Histories
-    scratch: Scratch
-    network: Network
+    bits: IntArray
+    sorting: Sorting
 
 
 @compiled
@@ -138,16 +113,6 @@ def pop_end(loop: Loop) -> Int:
 
 
 @compiled
-def anything_fits(st: State) -> bool:
-    """Whether any waiting job fits now; if none does, their order makes no difference."""
-    for position in range(st.counters[QUEUE_LO], st.counters[QUEUE_HI]):
-        row = st.jobs_i[QUEUE, position]
-        if st.jobs_i[TASKS, row] <= st.shapes[FREE_SLOTS, st.jobs_i[SHAPE, row]]:
-            return True
-    return False
-
-
-@compiled
 def published_score(jobs: Jobs, row: Int, kind: Int, wait_s: float) -> float:
     """``wfp3`` or ``unicep`` of a job, as in ``scheduler.scores``."""
     if kind == UNICEP:
@@ -158,29 +123,17 @@ def published_score(jobs: Jobs, row: Int, kind: Int, wait_s: float) -> float:
 
 
 @compiled
-def score_waiting(st: State, jobs: Jobs, loop: Loop, learned: Learned | None, kind: Int, now_s: float) -> None:
-    """Write the scores of the waiting jobs into ``key``, in the order of the queue; see ``scheduler.scores``."""
-    first, last = st.counters[QUEUE_LO], st.counters[QUEUE_HI]
+def order_waiting(st: State, jobs: Jobs, loop: Loop, learned: Learned | None, kind: Int, now_s: float) -> None:
+    """Put the queue in the order of its scores at this time, lower first, ties by row; see ``scheduler.scores``."""
     if learned is not None:
-        write_features(st, learned.facts, learned.histories, learned.scratch, now_s, loop.features)
+        order_queue(st, learned, now_s)
+        return
+    first, last = st.counters[QUEUE_LO], st.counters[QUEUE_HI]
     for position in range(first, last):
         row = st.jobs_i[QUEUE, position]
-        if learned is not None:
-            score = score_row(learned.network, loop.features[position - first])
-        else:
-            score = published_score(jobs, row, kind, now_s - jobs.submit_s[row])
+        score = published_score(jobs, row, kind, now_s - jobs.submit_s[row])
         loop.key[position - first] = 0.0 if np.isnan(score) else score
-
-
-@allocating
-def sort_waiting(st: State, loop: Loop) -> None:
-    """Put the queue in the order of ``key``, ties by row."""
-    first, last = st.counters[QUEUE_LO], st.counters[QUEUE_HI]
-    rows = st.jobs_i[QUEUE, first:last].copy()
-    by_row = np.argsort(rows, kind="mergesort")
-    by_score = np.argsort(loop.key[: last - first][by_row], kind="mergesort")
-    for i in range(last - first):
-        st.jobs_i[QUEUE, first + i] = rows[by_row[by_score[i]]]
+    sort_queue(loop.key[: last - first], st.jobs_i[QUEUE, first:last], loop.sorting, loop.bits, True)
 
 
 @compiled
@@ -235,8 +188,7 @@ def roll(
         loop.now_s[0] = now_s
         absorb(st, now_s, loop.finished, ended, first, at[NEXT], mode)
         if kind != STATIC and st.counters[QUEUE_HI] - st.counters[QUEUE_LO] > 1 and anything_fits(st):
-            score_waiting(st, jobs, loop, learned, kind, now_s)
-            sort_waiting(st, loop)
+            order_waiting(st, jobs, loop, learned, kind, now_s)
         run_pass(st, now_s, mode, strategy, depth)
         at[PASSES] += 1
         for i in range(st.counters[NUM_OUT]):

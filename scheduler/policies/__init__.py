@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from shunter.scheduler import rounds
+from shunter.scheduler import guard, rounds
 from shunter.scheduler.policies import by_rounds, formulas
 from shunter.scheduler.policies.drf import drf
 from shunter.scheduler.policies.fairshare import fairshare
+from shunter.scheduler.policies.learned import learned
 from shunter.scheduler.policies.multifactor import PARAMETERS, multifactor
 from shunter.scheduler.policies.registry import ChosenOrdering, Ordering, Score, choose_ordering
 
@@ -69,6 +70,7 @@ ORDERINGS: dict[str, Ordering] = dict(
             rounds=rounds.elastic_round,
             is_elastic=True,
         ),
+        _entry("learned", learned, static=False, uses_request=True, needs_features=True, parameters=guard.PARAMETERS),
     )
 )
 """Every ordering, in the order in which tables list them."""

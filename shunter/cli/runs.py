@@ -111,13 +111,14 @@ class Request:
         Raises:
             UsageError: An unknown name, or rules that do not go together.
         """
+        from shunter.cli.policies import find_policy
         from shunter.scheduler.preemption import Preemption
         from shunter.sim.replay import options_for
 
         rules = self.rules
         return options_for(
             cluster,
-            policy=policy,
+            policy=find_policy(policy),
             backfill=backfill,
             placement=self.placement,
             depth=self.depth,
@@ -247,6 +248,7 @@ def open_trace(
 def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result]:
     """Replay under every policy asked for; Ctrl-C saves a checkpoint when there is a folder for it."""
     from shunter.cli.console import note, stop_on_signals
+    from shunter.cli.policies import find_policy, guard_said
     from shunter.sim.replay import Interrupted, simulate
     from shunter.sim.run_folder import run_label
 
@@ -265,7 +267,7 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
                 with progress_bar(label, request.quiet) as progress:
                     result = simulate(
                         trace,
-                        policy=policy,
+                        policy=find_policy(policy),
                         backfill=backfill,
                         placement=request.placement,
                         cluster=cluster,
@@ -289,6 +291,9 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
                 note(f"interrupted after {jobs} of {label}{how}")
                 raise typer.Exit(130) from None
             results.append(result)
+            said = guard_said(result.label, result.manifest.get("guard", {}))
+            if said and not request.quiet:
+                note(said)
     return results
 
 

@@ -27,7 +27,12 @@ def simulate_command(
     trace: Annotated[str, typer.Argument(help="Trace file (any known format), or demo:hpc, demo:gpu.")],
     policy: Annotated[
         list[str] | None,
-        typer.Option("--policy", "-P", help="Ordering, NAME or NAME:key=value,…; several give a table. Default: fcfs."),
+        typer.Option(
+            "--policy",
+            "-P",
+            help="Ordering, NAME or NAME:key=value,…; learned is the model that comes with the package, model:FOLDER "
+            "any other. Several give a table. Default: fcfs.",
+        ),
     ] = None,
     backfill: Annotated[
         list[str] | None,
@@ -260,6 +265,7 @@ def as_document(results: Sequence[Result]) -> dict[str, Any]:
                 "passes": result.manifest["passes"],
                 "passes_cut_short": result.manifest["passes_cut_short"],
                 "passes_put_off": result.manifest["passes_put_off"],
+                **({"guard": result.manifest["guard"]} if "guard" in result.manifest else {}),
             }
             for result in results
         ],

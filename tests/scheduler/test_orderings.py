@@ -73,10 +73,10 @@ EXPECTED = {
 
 
 def test_every_ordering_has_a_hand_computed_case() -> None:
-    assert set(EXPECTED) == set(ORDERINGS)
+    assert set(EXPECTED) == {name for name, ordering in ORDERINGS.items() if not ordering.needs_features}
 
 
-@pytest.mark.parametrize("name", ORDERINGS)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_formula(name: str) -> None:
     np.testing.assert_allclose(choose_ordering(name).score(view()), EXPECTED[name], rtol=1e-12)
 
