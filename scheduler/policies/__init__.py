@@ -29,6 +29,7 @@ ORDERINGS: dict[str, Ordering] = dict(
         _entry("smallest", formulas.smallest),
         _entry("largest", formulas.largest),
         _entry("saf", formulas.saf, uses_request=True),
+        _entry("sqrt-area", formulas.sqrt_area, uses_request=True),
         _entry("f1", formulas.f1, uses_request=True),
         _entry("f2", formulas.f2, uses_request=True),
         _entry("f3", formulas.f3, uses_request=True),

@@ -48,6 +48,11 @@ def saf(view: QueueView, _: Parameters) -> FloatArray:
     return view.jobs.requested_s * view.jobs.processors
 
 
+def sqrt_area(view: QueueView, _: Parameters) -> FloatArray:
+    """Least r·√n first: F4 without its term in the submit time. After Carastan-Santos & de Camargo, SC'17."""
+    return scores.sqrt_area(view.jobs.requested_s, view.jobs.processors)
+
+
 def f1(view: QueueView, _: Parameters) -> FloatArray:
     """F1 = log10(r)·n + 870·log10(s). Carastan-Santos & de Camargo, SC'17."""
     return scores.f1(view.jobs.requested_s, view.jobs.processors, view.jobs.submit_s)

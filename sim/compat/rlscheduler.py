@@ -60,6 +60,9 @@ STATIC_SCORES: Mapping[str, StaticScore] = {
     "fcfs": lambda jobs: (as_float(jobs.submit_s),),
     "sjf": lambda jobs: (as_float(jobs.requested_s), as_float(jobs.submit_s)),
     "smallest": lambda jobs: (as_float(jobs.procs), as_float(jobs.submit_s)),
+    "largest": lambda jobs: (-as_float(jobs.procs), as_float(jobs.submit_s)),
+    "saf": lambda jobs: (as_float(jobs.requested_s * jobs.procs), as_float(jobs.submit_s)),
+    "sqrt-area": lambda jobs: (scores.sqrt_area(*jobs.arguments[:2]), as_float(jobs.submit_s)),
     "f1": lambda jobs: (scores.f1(*jobs.arguments),),
     "f2": lambda jobs: (unguarded(scores.f2(*jobs.arguments), jobs.requested_s, jobs.submit_s),),
     "f3": lambda jobs: (unguarded(scores.f3(*jobs.arguments), jobs.submit_s),),
@@ -290,7 +293,9 @@ def run_compiled(
     kind = {"wfp3": kernel.WFP3, "unicep": kernel.UNICEP}.get(policy, kernel.STATIC)
     rank = ranks(keys, strict=not backfill) if keys else np.zeros(len(jobs), np.int64)
     arrays = (jobs.submit_s, jobs.run_s, jobs.requested_s, jobs.procs, jobs.nodes, rank)
-    start_s, order = kernel.simulate(kernel.Jobs(*arrays, kind, trace.num_nodes, trace.procs_per_node), bool(backfill))
+    start_s, order = kernel.simulate(
+        kernel.Jobs(*arrays, kind, trace.num_nodes, trace.procs_per_node), bool(backfill), None
+    )
     return start_s, order
 
 
