@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from shunter import __version__
+from shunter.agents.contenders import Contender, published_starts
 from shunter.agents.periods import TEST, Period, overlapping, split, whole
 from shunter.agents.protocols import Protocol, Stretch, published_stretches, stretches
 from shunter.agents.replays import replay, schedule_of, windows_of
@@ -23,39 +24,13 @@ from shunter.scheduler.errors import UsageError
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
+    from shunter.agents.bundle import Bundle
+    from shunter.scheduler.policies import ChosenOrdering
     from shunter.sim.compat.rlscheduler import RlsTrace
     from shunter.traces.tables import ClusterSpec, Trace
 
-Kind = Literal["heuristic", "bound", "learned"]
-
 QUEUED = 2
 """Replays handed to each process beyond the one that it works on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A policy that is judged.
-
-    Attributes:
-        label: What tables call it.
-        kind: ``heuristic``; ``bound`` for one that is told what nobody can know; ``learned``.
-        policy: Name in the registry, with parameters; of a learned one the bundle's folder.
-        sha256: Content hash of a bundle; empty for others.
-        origin: Of a learned one: ``general``, or ``as published`` where it was trained on the jobs it is tested on.
-        seen: Periods that a learned one was trained and chosen on.
-    """
-
-    label: str
-    kind: Kind
-    policy: str
-    sha256: str = ""
-    origin: str = ""
-    seen: tuple[Period, ...] = ()
-
-    @property
-    def identity(self) -> str:
-        """What tells it apart from every other: a bundle's content, wherever it lies."""
-        return f"sha256:{self.sha256}" if self.sha256 else self.policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,36 +100,6 @@ def make_case(
         return Case(trace, spec, whole(trace), tuple(published_stretches(len(published))), published)
     period = whole(trace) if protocol.whole else split(trace)[2]
     return Case(trace, spec, period, tuple(stretches(protocol, period)))
-
-
-def contenders(protocol: Protocol, backfills: Sequence[str], chosen: Sequence[str] | None = None) -> list[Contender]:
-    """The heuristics and controls that learned policies are set against, and the bounds.
-
-    Orderings that decide by rounds who runs where are left out unless chosen: they are schedulers of their own, which
-    no backfilling goes with.
-
-    Args:
-        protocol: Under which they run.
-        backfills: Backfillings that each has to go with.
-        chosen: Names, with parameters; by default all.
-
-    Raises:
-        UsageError: An unknown name.
-    """
-    from shunter.scheduler.policies import ORDERINGS, choose_ordering
-    from shunter.sim.compat import rlscheduler
-
-    if protocol.name == "rlscheduler":
-        for name in chosen or ():
-            rlscheduler.check_policy(name)
-        return [Contender(name, "heuristic", name) for name in dict.fromkeys(chosen or rlscheduler.POLICIES)]
-    names = list(dict.fromkeys(chosen or [name for name, o in ORDERINGS.items() if o.rounds is None]))
-    found = [(name, choose_ordering(name)) for name in names]
-    for name, ordering in found:
-        if ordering.ordering.rounds is not None and set(backfills) != {"none"}:
-            raise UsageError(f"policy {name!r} decides by rounds: it goes with --backfill none only")
-    kinds: dict[bool, Kind] = {True: "bound", False: "heuristic"}
-    return [Contender(o.label, kinds[o.ordering.needs_oracle], name) for name, o in found]
 
 
 def refuse_seen(cases: Sequence[Case], learned: Sequence[Contender]) -> list[str]:
@@ -233,7 +178,7 @@ class Player:
 
     work: Work
     should_stop: Callable[[], bool]
-    loaded: dict[str, Any] = field(default_factory=dict)
+    loaded: dict[str, Bundle] = field(default_factory=dict)
 
     def play(self, task: Task) -> list[dict[str, float]] | None:
         """The metrics of the windows of one replay; None when it was stopped."""
@@ -242,21 +187,37 @@ class Player:
         if case.published is not None:
             from shunter.sim.compat import rlscheduler
 
-            count = stretch.last - stretch.first
-            run = rlscheduler.run(
-                case.published, stretch.first, count, contender.policy, backfill=task.backfill != "none"
-            )
-            return windows_of(schedule_of(run, case.published.max_procs), stretch)
+            count, backfill = stretch.last - stretch.first, task.backfill != "none"
+            if contender.kind == "learned":
+                start_s = published_starts(self._bundle(contender), case.published, stretch.first, count, backfill)
+            else:
+                start_s = rlscheduler.run(case.published, stretch.first, count, contender.policy, backfill).start_s
+            jobs = case.published.jobs.rows(stretch.first, count)
+            return windows_of(schedule_of(jobs, start_s, case.published.max_procs), stretch)
         schedule = replay(
             case.trace,
             case.cluster,
             stretch.first,
             stretch.last,
-            policy=contender.policy,
+            policy=self._ordering(contender),
             backfill=task.backfill,
             should_stop=self.should_stop,
         )
         return None if schedule is None else windows_of(schedule, stretch)
+
+    def _ordering(self, contender: Contender) -> str | ChosenOrdering:
+        """What the engine orders queues by."""
+        if contender.kind != "learned":
+            return contender.policy
+        return self._bundle(contender).ordering(label=contender.label)
+
+    def _bundle(self, contender: Contender) -> Bundle:
+        """The bundle of a learned policy, loaded once."""
+        from shunter.agents.bundle import load_bundle
+
+        if contender.policy not in self.loaded:
+            self.loaded[contender.policy] = load_bundle(Path(contender.policy))
+        return self.loaded[contender.policy]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from shunter.scheduler.metrics import Outcome, summarise
 from shunter.scheduler.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from shunter.scheduler.preemption import Preemption
-    from shunter.sim.compat.rlscheduler import RlsRun
+    from shunter.scheduler.policies import ChosenOrdering
+    from shunter.sim.compat.rlscheduler import RlsJobs
     from shunter.traces.tables import ClusterSpec, Trace
 
 METRICS = (
@@ -100,9 +100,9 @@ def replay(
     first: int,
     last: int,
     *,
-    policy: str,
+    policy: str | ChosenOrdering,
     backfill: str,
-    preemption: Preemption | None = None,
+    engine: str = "auto",
     should_stop: Callable[[], bool] | None = None,
 ) -> Schedule | None:
     """Replay rows [first, last) of a trace from an empty cluster.
@@ -114,7 +114,7 @@ def replay(
         last: Row after the last.
         policy: As for ``simulate``.
         backfill: As for ``simulate``.
-        preemption: As for ``simulate``.
+        engine: As for ``simulate``.
         should_stop: Asked a few times a second.
 
     Returns:
@@ -127,11 +127,11 @@ def replay(
     from shunter.sim.rollout import choose_engine, run_compiled
     from shunter.sim.workload import prepare
 
-    options = options_for(cluster, policy=policy, backfill=backfill, preemption=preemption, details=False)
+    options = options_for(cluster, policy=policy, backfill=backfill, details=False)
     warm_up()
     workload = prepare(trace.window(first, last - first), cluster)
     simulation = Simulation(workload, options)
-    compiled = choose_engine(simulation, "auto") == "compiled"
+    compiled = choose_engine(simulation, engine) == "compiled"
     complete = run_compiled(simulation, should_stop) if compiled else simulation.run(should_stop)
     simulation.close()
     if not complete:
@@ -150,13 +150,12 @@ def replay(
     )
 
 
-def schedule_of(run: RlsRun, max_procs: int) -> Schedule:
-    """A window of protocol rlscheduler as a schedule."""
-    jobs = run.jobs
-    start_s, run_s = run.start_s.astype(np.float64), jobs.run_s.astype(np.float64)
+def schedule_of(jobs: RlsJobs, start_s: IntArray, max_procs: int) -> Schedule:
+    """A window of protocol rlscheduler as a schedule, from the (J,) start times of its jobs."""
+    run_s = jobs.run_s.astype(np.float64)
     return Schedule(
         submit_s=jobs.submit_s.astype(np.float64),
-        start_s=start_s,
+        start_s=start_s.astype(np.float64),
         end_s=start_s + run_s,
         run_s=run_s,
         processors=jobs.procs.astype(np.float64),

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from shunter.agents.evaluation import Contender, Evaluation
+from shunter.agents.contenders import Contender
+from shunter.agents.evaluation import Evaluation
 from shunter.agents.replays import METRICS
 from shunter.agents.statistics import MARGIN, TEST_LEVEL, Draws, draw, paired_ratio, rank_seeds
 from shunter.scheduler.metrics import METRICS as DEFINITIONS

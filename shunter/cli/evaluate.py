@@ -12,7 +12,8 @@ import typer
 from shunter.scheduler.errors import UsageError
 
 if TYPE_CHECKING:
-    from shunter.agents.evaluation import Case, Contender, Evaluation, Work
+    from shunter.agents.contenders import Contender
+    from shunter.agents.evaluation import Case, Evaluation, Work
     from shunter.agents.protocols import Protocol
 
 EXAMPLE = """
@@ -145,12 +146,13 @@ def make_work(
     Raises:
         ShunterError: An unknown name, a bundle or trace that cannot be read, or a bundle that has seen the jobs.
     """
-    from shunter.agents.evaluation import Work, contenders, refuse_seen
+    from shunter.agents.contenders import heuristics
+    from shunter.agents.evaluation import Work, refuse_seen
     from shunter.cli.console import note
 
     check_backfills(backfills, rules)
-    heuristics = contenders(rules, backfills, policies)
-    learned = [load_learned(name) for name in bundles]
+    controls = heuristics(rules, backfills, policies)
+    learned = load_learned(bundles, rules)
     cases = [open_case(name, rules, cluster, trace_format, skip_bad, quiet) for name in traces]
     seen = refuse_seen(cases, learned)
     if seen and not allow_overlap:
@@ -158,7 +160,7 @@ def make_work(
     if not quiet:
         for sentence in seen:
             note(f"{sentence}: what follows says nothing about jobs that are new to it")
-    return Work(rules, tuple(cases), (*learned, *heuristics), backfills)
+    return Work(rules, tuple(cases), (*learned, *controls), backfills)
 
 
 def check_backfills(backfills: Sequence[str], rules: Protocol) -> None:
@@ -172,9 +174,17 @@ def check_backfills(backfills: Sequence[str], rules: Protocol) -> None:
             raise UsageError(f"unknown --backfill {name!r} for protocol {rules.name}{nearest(name, known)}")
 
 
-def load_learned(name: str) -> Contender:
-    """A learned policy from its bundle."""
-    raise UsageError(f"{name}: bundles of learned policies cannot be read yet")
+def load_learned(names: Sequence[str], rules: Protocol) -> list[Contender]:
+    """Learned policies from their bundles, each called as its folder, or by more of the path where two are alike."""
+    from shunter.agents.bundle import shipped
+    from shunter.agents.contenders import learned
+
+    folders = [shipped() if name == "learned" else Path(name.removeprefix("model:")) for name in names]
+    labels = ["learned" if name == "learned" else f.resolve().name for name, f in zip(names, folders, strict=True)]
+    for i, folder in enumerate(folders):
+        if labels.count(labels[i]) > 1 and names[i] != "learned":
+            labels[i] = "/".join(folder.resolve().parts[-2:])
+    return [learned(folder, label, rules) for folder, label in zip(folders, labels, strict=True)]
 
 
 def open_case(

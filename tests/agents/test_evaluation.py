@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shunter.agents.evaluation import Contender, Evaluation, Stopped, Work, contenders, evaluate, make_case, refuse_seen
+from shunter.agents.contenders import Contender, heuristics
+from shunter.agents.evaluation import Evaluation, Stopped, Work, evaluate, make_case, refuse_seen
 from shunter.agents.evaluation_files import window_frame
 from shunter.agents.periods import Period, part, whole
 from shunter.agents.protocols import Protocol, Stretch, published_stretches, stretches
@@ -114,15 +115,15 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="unknown protocol 'window'; did you mean 'windows'"):
         Protocol("window")
     with pytest.raises(UsageError, match="did you mean 'sjf'"):
-        contenders(Protocol(), ["easy"], ["sfj"])
+        heuristics(Protocol(), ["easy"], ["sfj"])
     with pytest.raises(UsageError, match="fixes its windows"):
         Protocol("rlscheduler", window_jobs=10)
     with pytest.raises(UsageError, match="decides by rounds"):
-        contenders(Protocol(), ["easy"], ["het-las"])
+        heuristics(Protocol(), ["easy"], ["het-las"])
 
 
 def test_bounds_stand_apart_from_heuristics() -> None:
-    kinds = {c.label: c.kind for c in contenders(Protocol(), ["easy"])}
+    kinds = {c.label: c.kind for c in heuristics(Protocol(), ["easy"])}
     assert kinds["sjf-oracle"] == "bound"
     assert kinds["sjf"] == "heuristic"
     assert "het-las" not in kinds
@@ -146,7 +147,7 @@ def small_work(protocol: str = "windows") -> Work:
     rules = Protocol(protocol, 100, 50, 50, whole=True)
     case = make_case(trace, rules)
     case = replace(case, period=whole(trace), stretches=case.stretches[:8])
-    return Work(rules, (case,), tuple(contenders(rules, ["easy"], ["fcfs", "edf", "sjf", "sjf-oracle"])), ("easy",))
+    return Work(rules, (case,), tuple(heuristics(rules, ["easy"], ["fcfs", "edf", "sjf", "sjf-oracle"])), ("easy",))
 
 
 @pytest.fixture(scope="module")
