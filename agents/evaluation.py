@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from shunter import __version__
 from shunter.agents.contenders import Contender, published_starts
 from shunter.agents.periods import TEST, Period, overlapping, split, whole
@@ -62,17 +64,22 @@ class Case:
         return sum(len(stretch.windows) for stretch in self.stretches)
 
     def counted(self) -> list[Period]:
-        """The windows as rows of the trace; of protocol rlscheduler, from a window's first job to its last.
-
-        Its rows are counted over other jobs (it drops those with run time 0) and in the order of their numbers.
-        """
+        """The windows as rows of the trace."""
         windows = [window for stretch in self.stretches for window in stretch.windows]
-        if self.published is not None:
-            row = {name: i for i, name in enumerate(self.trace.jobs.frame["job_id"].to_list())}
-            numbers = self.published.jobs.number
-            known = [[row[str(n)] for n in numbers[a:b].tolist() if str(n) in row] for a, b in windows]
-            windows = [(min(rows), max(rows) + 1) for rows in known if rows]
-        return [Period(TEST, self.trace.name, a, b, self.period.sha256) for a, b in windows]
+        rows = (self.rows(Stretch(a, b, ())) for a, b in windows)
+        return [Period(TEST, self.trace.name, a, b, self.period.sha256) for a, b in rows]
+
+    def rows(self, stretch: Stretch) -> tuple[int, int]:
+        """Rows of the trace, [first, last), that a stretch takes.
+
+        Those of protocol rlscheduler are counted over other jobs (it drops those with run time 0) and in the order of
+        their numbers: of these, from the first to the last that the trace has.
+        """
+        if self.published is None:
+            return stretch.first, stretch.last
+        numbers = self.published.jobs.number[stretch.first : stretch.last]
+        known = np.flatnonzero(self.trace.jobs.frame["job_id"].is_in(numbers.astype(str)).to_numpy())
+        return (int(known.min()), int(known.max()) + 1) if len(known) else (0, 1)
 
 
 def make_case(

@@ -5,7 +5,7 @@ Pure: from the windows' metrics and a seed to plain values, the same every time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -85,7 +85,15 @@ def scores_of(evaluation: Evaluation) -> list[Scores]:
     return found
 
 
-def judge(evaluation: Evaluation, *, seed: int = 0, margin: float = MARGIN, seeds: bool = False) -> dict[str, Any]:
+def judge(
+    evaluation: Evaluation,
+    *,
+    seed: int = 0,
+    margin: float = MARGIN,
+    seeds: bool = False,
+    degeneracy: Mapping[tuple[int, str], list[dict[str, Any]]] | None = None,
+    overlaps: Sequence[str] = (),
+) -> dict[str, Any]:
     """Everything that an evaluation says, as plain values.
 
     Args:
@@ -93,10 +101,16 @@ def judge(evaluation: Evaluation, *, seed: int = 0, margin: float = MARGIN, seed
         seed: Of the resampling.
         margin: Ratios surely within 1 ± this are called equal.
         seeds: The learned policies are seeds of one training.
+        degeneracy: What ``degeneracy.check_orders`` says of the learned policies.
+        overlaps: What ``refuse_seen`` says and was allowed.
     """
     work = evaluation.work
-    tables = [table_of(evaluation, scores, seed=seed, margin=margin) for scores in scores_of(evaluation)]
-    found = {
+    tables = []
+    for scores in scores_of(evaluation):
+        table = table_of(evaluation, scores, seed=seed, margin=margin)
+        checked = (degeneracy or {}).get((scores.case, scores.backfill), [])
+        tables.append(table | {"degeneracy": checked})
+    found: dict[str, Any] = {
         "protocol": work.protocol.to_dict(),
         "resampling": {
             "seed": seed,
@@ -110,6 +124,7 @@ def judge(evaluation: Evaluation, *, seed: int = 0, margin: float = MARGIN, seed
         ],
         "traces": tables,
         "matrix": matrix_of(tables, work.contenders),
+        "overlaps": list(overlaps),
     }
     if seeds:
         found["seeds"] = [seeds_of(table) for table in tables]

@@ -104,13 +104,15 @@ def evaluate_command(
     if seeds and len(bundles) < 2:
         raise UsageError(f"--seeds needs at least two bundles, got {len(bundles)}")
     backfills = tuple(dict.fromkeys(backfill or (["easy", "none"] if protocol == "rlscheduler" else ["easy"])))
-    work = make_work(rules, bundles, traces, backfills, policy, cluster, trace_format, skip_bad, allow_overlap, quiet)
+    work, overlaps = make_work(
+        rules, bundles, traces, backfills, policy, cluster, trace_format, skip_bad, allow_overlap, quiet
+    )
     if out is not None:
         from shunter.agents.evaluation_files import refuse_strangers
 
         refuse_strangers(out)
     evaluation = run(work, out, resume=resume, workers=workers, quiet=quiet)
-    report(evaluation, out, seed=seed, seeds=seeds, quiet=quiet, as_json=as_json)
+    report(evaluation, overlaps, out, seed=seed, seeds=seeds, quiet=quiet, as_json=as_json)
 
 
 evaluate_command.__doc__ = f"{evaluate_command.__doc__}\n{EXAMPLE}"
@@ -140,8 +142,8 @@ def make_work(
     skip_bad: bool,
     allow_overlap: bool,
     quiet: bool,
-) -> Work:
-    """Read everything and refuse what cannot be judged, before anything long begins.
+) -> tuple[Work, list[str]]:
+    """Read everything and refuse what cannot be judged, before anything long begins; say what overlaps, if allowed.
 
     Raises:
         ShunterError: An unknown name, a bundle or trace that cannot be read, or a bundle that has seen the jobs.
@@ -160,7 +162,7 @@ def make_work(
     if not quiet:
         for sentence in seen:
             note(f"{sentence}: what follows says nothing about jobs that are new to it")
-    return Work(rules, tuple(cases), (*learned, *controls), backfills)
+    return Work(rules, tuple(cases), (*learned, *controls), backfills), seen
 
 
 def check_backfills(backfills: Sequence[str], rules: Protocol) -> None:
@@ -261,12 +263,22 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None
         yield update
 
 
-def report(evaluation: Evaluation, out: Path | None, *, seed: int, seeds: bool, quiet: bool, as_json: bool) -> None:
-    """Print what was found, and write it."""
+def report(
+    evaluation: Evaluation,
+    overlaps: Sequence[str],
+    out: Path | None,
+    *,
+    seed: int,
+    seeds: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Check the learned orders, judge, print what was found, and write it."""
+    from shunter.agents.degeneracy import check_orders
     from shunter.agents.verdicts import judge
     from shunter.cli.console import note, output, print_json
 
-    document = judge(evaluation, seed=seed, seeds=seeds)
+    document = judge(evaluation, seed=seed, seeds=seeds, degeneracy=check_orders(evaluation), overlaps=overlaps)
     if out is not None:
         from shunter.agents.evaluation_files import write_evaluation
 
@@ -280,4 +292,7 @@ def report(evaluation: Evaluation, out: Path | None, *, seed: int, seeds: bool, 
 
     console = output()
     for part in render_evaluation(document):
-        console.print(part, markup=False)
+        if isinstance(part, str):
+            console.print(part, markup=False)
+        else:
+            console.print(part)
