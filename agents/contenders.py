@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["heuristic", "bound", "learned"]
 
+PREEMPTS = "+preempt"
+"""Behind the name of an ordering: it also stops running jobs, as LAS and Tiresias are meant to."""
+
 ORIGINS = {"general": "general", "as-published": "as published"}
 """What a card's ``trained_on`` is called in tables."""
 
@@ -32,6 +35,7 @@ class Contender:
         label: What tables call it.
         kind: ``heuristic``; ``bound`` for one that is told what nobody can know; ``learned``.
         policy: Name in the registry, with parameters; of a learned one the bundle's folder.
+        preempts: Running jobs that the ordering ranks behind are stopped for waiting ones.
         sha256: Content hash of a bundle; empty for others.
         origin: Of a learned one: ``general``, or ``as published`` where it was trained on the jobs it is tested on.
         seen: Periods that a learned one was trained and chosen on.
@@ -40,6 +44,7 @@ class Contender:
     label: str
     kind: Kind
     policy: str
+    preempts: bool = False
     sha256: str = ""
     origin: str = ""
     seen: tuple[Period, ...] = ()
@@ -47,7 +52,9 @@ class Contender:
     @property
     def identity(self) -> str:
         """What tells it apart from every other: a bundle's content, wherever it lies."""
-        return f"sha256:{self.sha256}" if self.sha256 else self.policy
+        if self.sha256:
+            return f"sha256:{self.sha256}"
+        return self.policy + (PREEMPTS if self.preempts else "")
 
 
 def heuristics(protocol: Protocol, backfills: Sequence[str], chosen: Sequence[str] | None = None) -> list[Contender]:
@@ -59,7 +66,7 @@ def heuristics(protocol: Protocol, backfills: Sequence[str], chosen: Sequence[st
     Args:
         protocol: Under which they run.
         backfills: Backfillings that each has to go with.
-        chosen: Names, with parameters; by default all.
+        chosen: Names, with parameters, and with ``PREEMPTS`` behind them where they stop jobs; by default all.
 
     Raises:
         UsageError: An unknown name.
@@ -71,17 +78,19 @@ def heuristics(protocol: Protocol, backfills: Sequence[str], chosen: Sequence[st
         for name in chosen or ():
             rlscheduler.check_policy(name)
         return [Contender(name, "heuristic", name) for name in dict.fromkeys(chosen or rlscheduler.POLICIES)]
-    names = list(
-        dict.fromkeys(chosen or [name for name, o in ORDERINGS.items() if o.rounds is None and not o.needs_features])
-    )
-    found = [(name, choose_ordering(name)) for name in names]
-    for name, ordering in found:
+    every = (name for name, ordering in ORDERINGS.items() if ordering.rounds is None and not ordering.needs_features)
+    found = []
+    for name in dict.fromkeys(chosen or every):
+        ordering = choose_ordering(name.removesuffix(PREEMPTS))
         if ordering.ordering.needs_features:
             raise UsageError(f"policy {name!r} is a model's: name its bundle before the traces, not with --policy")
         if ordering.ordering.rounds is not None and set(backfills) != {"none"}:
             raise UsageError(f"policy {name!r} decides by rounds: it goes with --backfill none only")
-    kinds: dict[bool, Kind] = {True: "bound", False: "heuristic"}
-    return [Contender(o.label, kinds[o.ordering.needs_oracle], name) for name, o in found]
+        preempts = name.endswith(PREEMPTS)
+        kind: Kind = "bound" if ordering.ordering.needs_oracle else "heuristic"
+        label = ordering.label + (PREEMPTS if preempts else "")
+        found.append(Contender(label, kind, name.removesuffix(PREEMPTS), preempts))
+    return found
 
 
 def learned(folder: Path, label: str, protocol: Protocol) -> Contender:

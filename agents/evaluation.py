@@ -208,6 +208,7 @@ class Player:
             stretch.last,
             policy=self._ordering(contender),
             backfill=task.backfill,
+            preempts=contender.preempts,
             should_stop=self.should_stop,
         )
         return None if schedule is None else windows_of(schedule, stretch)

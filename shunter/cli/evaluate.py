@@ -53,7 +53,11 @@ def evaluate_command(
     ] = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option("--policy", "-P", help="Heuristic to set against, several times. Default: all that there are."),
+        typer.Option(
+            "--policy",
+            "-P",
+            help="Heuristic to set against, several times; NAME+preempt stops running jobs. Default: all.",
+        ),
     ] = None,
     window_jobs: Annotated[
         int | None, typer.Option("--window-jobs", help="Jobs of a window. Default: 1024, fewer in short periods.")
@@ -154,7 +158,7 @@ def make_work(
 
     check_backfills(backfills, rules)
     controls = heuristics(rules, backfills, policies)
-    learned = load_learned(bundles, rules)
+    learned = load_learned(bundles, rules, {control.label for control in controls})
     cases = [open_case(name, rules, cluster, trace_format, skip_bad, quiet) for name in traces]
     seen = refuse_seen(cases, learned)
     if seen and not allow_overlap:
@@ -176,17 +180,26 @@ def check_backfills(backfills: Sequence[str], rules: Protocol) -> None:
             raise UsageError(f"unknown --backfill {name!r} for protocol {rules.name}{nearest(name, known)}")
 
 
-def load_learned(names: Sequence[str], rules: Protocol) -> list[Contender]:
-    """Learned policies from their bundles, each called as its folder, or by more of the path where two are alike."""
+def load_learned(names: Sequence[str], rules: Protocol, taken: set[str]) -> list[Contender]:
+    """Learned policies from their bundles, each called as its folder, by its path where that name is ``taken``.
+
+    Raises:
+        UsageError: Two bundles hold the same policy.
+    """
     from shunter.agents.bundle import shipped
     from shunter.agents.contenders import learned
 
-    folders = [shipped() if name == "learned" else Path(name.removeprefix("model:")) for name in names]
-    labels = ["learned" if name == "learned" else f.resolve().name for name, f in zip(names, folders, strict=True)]
-    for i, folder in enumerate(folders):
-        if labels.count(labels[i]) > 1 and names[i] != "learned":
-            labels[i] = "/".join(folder.resolve().parts[-2:])
-    return [learned(folder, label, rules) for folder, label in zip(folders, labels, strict=True)]
+    found: list[Contender] = []
+    for name in names:
+        folder = shipped() if name == "learned" else Path(name.removeprefix("model:"))
+        label = "learned" if name == "learned" else folder.resolve().name
+        contender = learned(folder, str(folder) if label in taken else label, rules)
+        same = [other.policy for other in found if other.sha256 == contender.sha256]
+        if same:
+            raise UsageError(f"{folder}: holds the same policy as {same[0]}; give one of them")
+        taken = taken | {contender.label}
+        found.append(contender)
+    return found
 
 
 def open_case(

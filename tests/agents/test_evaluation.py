@@ -18,7 +18,7 @@ from shunter.agents.verdicts import judge, scores_of
 from shunter.scheduler.errors import OutputError, TraceError, UsageError
 from shunter.sim.replay import simulate
 from shunter.traces.demo import demo_trace
-from shunter.traces.tables import Trace, make_jobs, pool
+from shunter.traces.tables import ClusterSpec, NodeGroup, Trace, make_jobs, pool
 
 
 def queue_of_six() -> Trace:
@@ -71,6 +71,21 @@ def test_jobs_after_a_window_compete_with_its_last_ones() -> None:
         assert schedule is not None
         waits.append(windows_of(schedule, Stretch(0, last, ((1, 3),)))[0]["avg_wait_s"])
     assert waits == pytest.approx([(90 + 180) / 2, (100 + 190) / 2])
+
+
+def test_waiting_between_two_attempts_counts_as_waiting() -> None:
+    """Least attained first stops job a (100 s, from 0 s) for job b (10 s, at 50 s): a ends at 110 s, 10 s late."""
+    trace = Trace(
+        "two",
+        make_jobs({"job_id": ["a", "b"], "submit_s": [0.0, 50.0], "duration_s": [100.0, 10.0], "gpus": [1.0, 1.0]}),
+        ClusterSpec("one GPU", (NodeGroup("gpu", 1, cpus=1.0, gpus=1.0),)),
+    )
+    schedule = replay(trace, trace.cluster, 0, 2, policy="las", backfill="none", preempts=True)
+    assert schedule is not None
+    found = schedule.window(0, 2)
+    assert found["avg_wait_s"] == pytest.approx(5.0)
+    assert found["avg_bounded_slowdown"] == pytest.approx((1.1 + 1.0) / 2)
+    assert "utilisation" not in found
 
 
 @pytest.mark.parametrize("policy", ["sjf", "wfp3", "fairshare"])
