@@ -40,7 +40,8 @@ def draw_all(document: Mapping[str, Any], scores: Sequence[Scores]) -> dict[str,
             found[f"bars-{name}.png"] = png(bars(table))
             if table["comparisons"]:
                 found[f"windows-{name}.png"] = png(scatter(table, values))
-        if document["matrix"] is not None and any(any(row["cells"]) for row in document["matrix"]["rows"]):
+        cells = [cell for row in (document["matrix"] or {"rows": ()})["rows"] for cell in row["cells"]]
+        if len(cells) > 1 and any(cells):
             found["matrix.png"] = png(matrix(document["matrix"]))
     return found
 
@@ -53,7 +54,7 @@ def png(figure: Figure) -> bytes:
 
 
 def bars(table: Mapping[str, Any], metric: str = MAIN_METRIC) -> Figure:
-    """A bar a policy, the best on top, with the 95 % interval of its mean."""
+    """A bar a policy, or a point where they are far apart, the best on top, with the 95 % interval of its mean."""
     from matplotlib.patches import Patch
 
     rows = [row for row in table["policies"] if row["same_as"] is None or row["kind"] == "learned"]
@@ -63,14 +64,17 @@ def bars(table: Mapping[str, Any], metric: str = MAIN_METRIC) -> Figure:
     ends = [row["metrics"][metric]["interval"] or (mean, mean) for row, mean in zip(rows, means, strict=True)]
     low, high = np.asarray(ends).T
     place = np.arange(len(rows))
-    axes.barh(place, means, 0.72, color=[KIND_COLOURS[row["kind"]] for row in rows])
+    colours = [KIND_COLOURS[row["kind"]] for row in rows]
     if any(row["metrics"][metric]["interval"] for row in rows):
         spread = np.maximum([means - low, high - means], 0.0)
-        axes.errorbar(means, place, xerr=spread, fmt="none", ecolor="#16202b", elinewidth=0.8, capsize=2)
-    log = bool(means.max() > 20 * means.min() > 0)
-    if log:
+        axes.errorbar(means, place, xerr=spread, fmt="none", ecolor="#16202b", elinewidth=0.8, capsize=2, zorder=3)
+    if means.max() > 20 * means.min() > 0:
+        # The foot of a bar on a logarithmic axis would be arbitrary, and so its length: points instead.
+        axes.scatter(means, place, s=22, color=colours, zorder=4)
         axes.set_xscale("log")
-        axes.set_xlim(max(min(low[low > 0].min(initial=np.inf), means.min()), 1e-9) * 0.7, None)
+        axes.set_xlim(float(np.where(low > 0, low, means).min()) * 0.8, None)
+    else:
+        axes.barh(place, means, 0.72, color=colours)
     for x, y, mean in zip(high, place, means, strict=True):
         axes.annotate(amount(float(mean)), (x, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=6.5)
     axes.margins(x=0.08)

@@ -85,7 +85,6 @@ def test_the_folder_of_an_evaluation(judged: tuple[Path, dict[str, Any]]) -> Non
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     assert files == [
         "figures/bars-demo-hpc+easy.png",
-        "figures/matrix.png",
         "figures/windows-demo-hpc+easy.png",
         "report.html",
         "results.jsonl",
