@@ -115,6 +115,7 @@ def policies_page() -> str:
     for ordering in ORDERINGS.values():
         traits = (
             (ordering.uses_request, "requested time"),
+            (ordering.uses_estimate, "expected run time"),
             (ordering.needs_oracle, "actual run time"),
             (ordering.needs_usage, "usage of users"),
             (ordering.needs_shares, "shares of groups"),

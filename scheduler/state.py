@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from shunter.scheduler.plan_check import check_plan
 from shunter.scheduler.plans import Plan
 from shunter.scheduler.snapshot import JobColumns, Snapshot
 from shunter.scheduler.types import RESOURCES, UNITS_PER, BoolArray, FloatArray, IntArray, ResourceDemand
+
+if TYPE_CHECKING:
+    from shunter.scheduler.kernels.estimates import Estimates
 
 BACKFILLS = {
     "none": at.NO_BACKFILL,
@@ -166,6 +169,18 @@ class ClusterState:
     def num_started(self) -> int:
         """Jobs that the last pass started; their rows stand in ``started``."""
         return self.counters.item(at.NUM_OUT)
+
+    def learn_run(self, estimates: Estimates, row: int, run_s: float, now_s: float) -> None:
+        """A job has ended: what its user's next jobs are expected to take follows from it."""
+        self._kernels.learn_run(estimates, row, run_s, now_s)
+
+    def predict(self, estimates: Estimates, first: int, last: int) -> None:
+        """Count with predicted run times for the jobs of rows ``first``..``last``, which are submitted now."""
+        self._kernels.predict(self.jobs_f, estimates, first, last)
+
+    def correct(self, estimates: Estimates, now_s: float) -> None:
+        """Give running jobs that have passed their predictions more time."""
+        self._kernels.correct(self.packed, estimates, now_s)
 
     # --- the queue ---------------------------------------------------------------------------------------------------
 

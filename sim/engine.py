@@ -14,7 +14,7 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import BoolArray, FloatArray, IntArray
 from shunter.sim.attempts import JobFailures
 from shunter.sim.clock import Callbacks, EventClock, Order
+from shunter.sim.estimates import estimates_of, refuse_conservative
 from shunter.sim.failures import Outages
 from shunter.sim.faults import Faults
 from shunter.sim.lifecycle import FAILED, PREEMPTED, Lifecycle
@@ -39,6 +40,9 @@ from shunter.sim.outages import FAILOVERS, Evacuation, close_and_open, move, ref
 from shunter.sim.rounds import Rounds, refuse_with_rounds
 from shunter.sim.sharing import Sharing
 from shunter.sim.workload import Workload
+
+if TYPE_CHECKING:
+    from shunter.scheduler.kernels.estimates import Estimates
 
 TIES = ("instant", "per-event")
 
@@ -128,7 +132,7 @@ class Simulation:
             or options.settings.ordering.ordering.rounds
             or workload.capacity.speeds is not None
         )
-        if self.is_dynamic:  # expected and attained times of jobs change
+        if self.is_dynamic or workload.predicts:  # expected and attained times of jobs change
             workload = replace(workload, columns=workload.columns.take(np.arange(workload.num_jobs), frozen=False))
         self.workload = workload
         self.options = options
@@ -153,6 +157,10 @@ class Simulation:
             timed=self.is_dynamic,
             most_tasks=None if workload.elastic is None else workload.elastic.max_tasks,
         )
+        self.estimates: Estimates | None = None
+        if workload.predicts:
+            refuse_conservative("tsafrir", settings.backfill)
+            self.estimates = estimates_of(workload, ordering.name)
         self.rounds: Rounds | None = None
         if ordering.rounds is not None:
             refuse_with_rounds(workload, options, self.state)
@@ -202,6 +210,13 @@ class Simulation:
         if self._batch_times:
             self.clock.at(self._batch_times[0], Order.ARRIVAL, self._on_arrival, None)
 
+    @property
+    def _may_leave_unsorted(self) -> bool:
+        """Whether a queue of which no job fits needs no order: none is stopped, promised or told why it waits."""
+        is_plain = self.rounds is None and not self.options.preemption.rules and self.waits_s is None
+        by_score = not self.options.settings.ordering.ordering.needs_shares  # those depend on the order before
+        return is_plain and by_score and not self.state.counters[at.LISTED]
+
     def _learned_order(self) -> LearnedOrder:
         columns, total = self.workload.columns, self.workload.capacity.processors
         source = FeatureSource.of(columns, total)
@@ -211,7 +226,7 @@ class Simulation:
         """Best score of each arrival batch; only where a blocked head may let a pass be left out."""
         if score is None or self.options.interval_s or self.options.settings.backfill != "none" or not len(score):
             return None
-        if self.is_dynamic or self.waits_s is not None or self.state.counters[at.LISTED]:
+        if self.is_dynamic or self.waits_s is not None or self.state.counters[at.LISTED] or self.estimates is not None:
             return None
         entered = np.where(self.workload.rejected, np.inf, score)
         return np.minimum.reduceat(entered, self.batch_bounds[:-1]).tolist()  # type: ignore[no-any-return]
@@ -221,6 +236,8 @@ class Simulation:
     def _arrive(self, _event: Any) -> None:
         self._happened = True
         self._next_batch += 1
+        if self.estimates is not None:
+            self._predict(self._arrived, self.batch_bounds[self._next_batch])
         self._arrived = self.batch_bounds[self._next_batch]
         if self._next_batch < len(self._batch_times):
             self.clock.at(self._batch_times[self._next_batch], Order.ARRIVAL, self._on_arrival, None)
@@ -232,8 +249,20 @@ class Simulation:
             if epoch != self.lifecycle.epoch[row]:
                 return
             self._happened = True
+        if self.estimates is not None:
+            self.state.learn_run(self.estimates, row, self.workload.run_s[row], self.clock._now)
         self._finished[self._num_finished] = row
         self._num_finished += 1
+
+    def _predict(self, first: int, last: int) -> None:
+        """Predict the run times of jobs that are submitted now, and score them where the ordering reads these."""
+        assert self.estimates is not None
+        self.state.predict(self.estimates, first, last)
+        ordering = self.options.settings.ordering
+        if self._static and ordering.ordering.uses_estimate:
+            jobs = self.workload.columns.take(np.arange(first, last))
+            view = QueueView(self.clock._now, jobs, self.workload.capacity.processors)
+            self.state.jobs_f[at.SCORE, first:last] = ordering.score(view)
 
     def _stop_event(self, event: Any) -> None:
         assert self.lifecycle is not None
@@ -369,13 +398,15 @@ class Simulation:
         state = self.state
         if self.is_dynamic:
             next_s = self._decide_dynamic(now_s, num_finished, arrived)
-        elif self._static and self.waits_s is None:
+        elif self._static and self.waits_s is None and self.estimates is None:
             next_s = state.advance(now_s, self._finished, num_finished, self._absorbed, arrived)
         else:
             self._attribute_waits(now_s)
             self._account_ends(num_finished, now_s)
             self._account_arrivals(arrived)
             state.absorb(now_s, self._finished, num_finished, self._absorbed, arrived)
+            if self.estimates is not None:
+                state.correct(self.estimates, now_s)
             if not self._static:
                 self._sort_queue(now_s)
             next_s = state.run_pass(now_s)
@@ -409,6 +440,8 @@ class Simulation:
         state, lifecycle = self.state, self.lifecycle
         assert lifecycle is not None
         self._take_in(now_s, num_finished, arrived)
+        if self.estimates is not None:
+            state.correct(self.estimates, now_s)
         if not self._static:
             self._sort_queue(now_s)
         settings, rules = self.options.settings, self.options.preemption
@@ -543,6 +576,8 @@ class Simulation:
         assert self.lifecycle is not None
         kept_s = self.lifecycle.interrupt(self.state, row, now_s, ended)
         self.state.stop(row, now_s, kept_s=kept_s)
+        if self.estimates is not None:
+            self.estimates.request_s[row] = max(self.estimates.request_s[row] - kept_s, at.OVERRUN_GRACE_S)
         self._forget_neighbours(row)
         if self.ledger is not None:
             self.ledger.change(self._user(row), -self._processors(row), now_s)
@@ -613,6 +648,8 @@ class Simulation:
         if self.learned is not None:
             self._follow_model(self.learned, now_s)
             return
+        if self._may_leave_unsorted and not order_matters(self.state, may_stop=False):
+            return
         columns: JobColumns = self.workload.columns
         waiting = columns.take(queue)
         if self.is_dynamic:
@@ -652,7 +689,7 @@ class Simulation:
 
     def _account_ends(self, num_finished: int, now_s: float) -> None:
         if self.ledger is not None:
-            for row in self._finished[:num_finished].tolist():
+            for row in sorted(self._finished[:num_finished].tolist()):
                 self.ledger.change(self._user(row), -self._processors(row), now_s)
 
         if self.learned is not None:

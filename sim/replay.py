@@ -23,6 +23,7 @@ from shunter.scheduler.state import PLACEMENTS
 from shunter.sim.attempts import JobFailures
 from shunter.sim.checkpoint import load_checkpoint, save_checkpoint
 from shunter.sim.engine import Options, Simulation
+from shunter.sim.estimates import which_estimates
 from shunter.sim.failures import WHOLE_NODE, Outages
 from shunter.sim.faults import with_own_work
 from shunter.sim.outcome import make_result
@@ -60,6 +61,8 @@ def simulate(
     depth: int = 0,
     interval_s: float = 0.0,
     clairvoyant: bool = False,
+    estimates: str = "request",
+    default_request_s: float | None = None,
     preemption: Preemption | None = None,
     defaults: Defaults | None = None,
     outages: Outages | None = None,
@@ -93,7 +96,9 @@ def simulate(
         ties: ``instant`` for one pass an instant, ``per-event`` for one an event.
         depth: Waiting jobs behind the head that a pass looks at; 0 means all.
         interval_s: Shortest time between passes; 0 makes one at every instant.
-        clairvoyant: Reservations count with actual run times.
+        clairvoyant: As ``estimates="actual"``.
+        estimates: What reservations count with: ``request``, ``tsafrir`` or ``actual`` run times; see ``prepare``.
+        default_request_s: Request of jobs without one, in place of their actual run time.
         preemption: When running jobs are stopped for waiting ones; by default never.
         defaults: Checkpoint interval and restart overhead of jobs that do not say.
         outages: Failures, drains and repairs of nodes and GPUs; see ``sim.failures``.
@@ -150,6 +155,8 @@ def simulate(
             trace if window is None else trace.window(*window),
             spec,
             clairvoyant=clairvoyant,
+            estimates=estimates,
+            default_request_s=default_request_s,
             defaults=defaults,
             tell_gpus_apart=PLACEMENTS[placement] >= DOT_PRODUCT
             or (outages is not None and bool((outages.gpu != WHOLE_NODE).any())),
@@ -166,6 +173,8 @@ def simulate(
         options,
         window=window,
         clairvoyant=clairvoyant,
+        estimates=estimates,
+        default_request_s=default_request_s,
         defaults=defaults,
         outages=outages,
         faults=faults,
@@ -304,6 +313,8 @@ def run_manifest(
     *,
     window: tuple[int, int] | None = None,
     clairvoyant: bool = False,
+    estimates: str = "request",
+    default_request_s: float | None = None,
     defaults: Defaults | None = None,
     outages: Outages | None = None,
     faults: JobFailures | None = None,
@@ -338,7 +349,8 @@ def run_manifest(
         "placement": settings.placement,
         "interval_s": options.interval_s,
         "ties": options.ties,
-        "clairvoyant": clairvoyant,
+        "estimates": which_estimates(estimates, clairvoyant),
+        "default_request_s": default_request_s,
         "preemption": asdict(options.preemption),
         "defaults": asdict(defaults or Defaults()),
         "max_retries": options.max_retries,

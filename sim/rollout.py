@@ -24,10 +24,13 @@ from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import FloatArray, IntArray, ResourceDemand
 from shunter.sim.clock import Order
 from shunter.sim.engine import ASK_EVERY_S, Simulation
+from shunter.sim.estimates import BY_ESTIMATE
 from shunter.sim.saving import counts, stand_at
 from shunter.sim.workload import Workload
 
 if TYPE_CHECKING:
+    from shunter.scheduler.fairshare import Ledger
+    from shunter.scheduler.kernels.fairshare import Usage
     from shunter.scheduler.kernels.learned import Learned
     from shunter.scheduler.kernels.network import Network
     from shunter.sim.rollout_kernel import Jobs, Loop
@@ -37,7 +40,7 @@ FIRST_BUDGET = 4_000
 
 ENGINES = ("auto", "simpy", "compiled")
 
-KINDS = {"wfp3": 1, "unicep": 2}
+KINDS = {"wfp3": 1, "unicep": 2, "fairshare": 4, "multifactor": 5}
 """Orderings whose score changes while jobs wait, and that the loop works out itself; numbers of ``rollout_kernel``."""
 
 
@@ -53,6 +56,10 @@ def why_not(simulation: Simulation) -> str | None:
         "conservative backfilling": options.settings.backfill == "conservative",
         f"placement {options.settings.placement} scores nodes": bool(simulation.state.counters[at.SCORED]),
         "quotas, lanes, a power cap or waiting for locality": bool(simulation.state.counters[at.LISTED]),
+        f"the score of {ordering.name} is known only once a job is submitted": simulation.estimates is not None
+        and ordering.static
+        and ordering.uses_estimate
+        and ordering.name not in BY_ESTIMATE,
         "the time of inference is measured": learned is not None and learned.guard.budget_s < np.inf,
         f"the model of {label} is no small network": learned is not None and learned.compiled is None,
         f"the score of {ordering.name} changes with time": learned is None
@@ -84,6 +91,8 @@ def choose_engine(simulation: Simulation, asked: str) -> str:
 
 def warm_up_loop(chosen: ChosenOrdering | None = None) -> None:
     """Compile the loop, or load it from disk, by running one job on one processor; in a model's order if it has one."""
+    from shunter.scheduler.kernels.estimates import no_estimates
+    from shunter.scheduler.kernels.fairshare import no_usage
     from shunter.sim import rollout_kernel as kernel
 
     learned = None if chosen is None else warm_up(chosen).compiled
@@ -100,7 +109,8 @@ def warm_up_loop(chosen: ChosenOrdering | None = None) -> None:
     )
     loop = new_loop(1)
     loop.at[kernel.LAST] = 1
-    kernel.roll(state.packed, kernel.Jobs(np.zeros(1), one, one, one), loop, learned, kind, *state.how, 9)
+    jobs = kernel.Jobs(np.zeros(1), one, one, one, no_estimates(), no_usage())
+    kernel.roll(state.packed, jobs, loop, learned, kind, *state.how, 9)
 
 
 def run_compiled(simulation: Simulation, should_stop: Callable[[], bool] | None = None) -> bool:
@@ -117,7 +127,7 @@ def run_compiled(simulation: Simulation, should_stop: Callable[[], bool] | None 
     learned = None if simulation.learned is None else simulation.learned.compiled
     kind = KINDS.get(simulation.options.settings.ordering.ordering.name, kernel.STATIC)
     kind = kind if learned is None else kernel.NETWORK
-    loop, jobs = new_loop(workload.num_jobs), jobs_of(workload, kind)
+    loop, jobs = new_loop(workload.num_jobs), jobs_of(workload, kind, simulation)
     own = counts(simulation)
     loop.at[kernel.NEXT], loop.at[kernel.LAST] = own["_arrived"], workload.num_jobs
     loop.at[kernel.EVENTS], loop.at[kernel.PASSES] = simulation.num_events, simulation.num_passes
@@ -181,15 +191,51 @@ def new_loop(num_jobs: int) -> Loop:
     )
 
 
-def jobs_of(workload: Workload, kind: int) -> Jobs:
-    """What the loop must know of the jobs."""
+def jobs_of(workload: Workload, kind: int, simulation: Simulation | None = None) -> Jobs:
+    """What the loop must know of the jobs; with a simulation also its predictions and what users have had."""
+    from shunter.scheduler.kernels.estimates import no_estimates
+    from shunter.scheduler.kernels.fairshare import no_usage
     from shunter.sim import rollout_kernel as kernel
 
     columns = workload.columns
     factor = columns.processors
     if kind == kernel.UNICEP:
         factor = np.log2(columns.processors + 1e-15) * columns.requested_s
-    return kernel.Jobs(submit_s=columns.submit_s, run_s=workload.run_s, factor=factor, request_s=columns.requested_s)
+    estimates = None if simulation is None else simulation.estimates
+    return kernel.Jobs(
+        submit_s=columns.submit_s,
+        run_s=workload.run_s,
+        factor=factor,
+        request_s=columns.requested_s,
+        estimates=estimates or no_estimates(),
+        usage=no_usage()
+        if simulation is None or simulation.ledger is None
+        else usage_of(simulation, simulation.ledger),
+    )
+
+
+def usage_of(simulation: Simulation, ledger: Ledger) -> Usage:
+    """The ledger of a simulation, and what ``fairshare`` and ``multifactor`` weigh it with."""
+    from shunter.scheduler.kernels import fairshare as kernel
+
+    columns, chosen = simulation.workload.columns, simulation.options.settings.ordering
+    weights = np.zeros(kernel.NUM_WEIGHTS)
+    weights[kernel.HALF_LIFE_S] = ledger.half_life_s
+    weights[kernel.TOTAL] = max(simulation.workload.capacity.processors, 1.0)
+    for place, name in enumerate(("age", "size", "fairshare", "qos", "partition")):
+        weights[place] = chosen.parameters.get(name, 0.0)
+    weights[kernel.MAX_AGE_S] = chosen.parameters.get("max_age_days", 1.0) * 86400.0
+    return kernel.Usage(
+        user=columns.user_idx,
+        processors=columns.processors,
+        priority=columns.priority,
+        queue_idx=columns.queue_idx,
+        usage_s=ledger.usage_s,
+        held=ledger.held,
+        since_s=ledger.since_s,
+        now_s=np.zeros(len(ledger.usage_s)),
+        weights=weights,
+    )
 
 
 class Rollout:

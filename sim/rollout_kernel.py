@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from shunter.scheduler.jit import compiled
+from shunter.scheduler.kernels.estimates import Estimates, correct, learn_run, predict
+from shunter.scheduler.kernels.fairshare import Usage, change_usage, score_by_usage
 from shunter.scheduler.kernels.features import note_ended, note_started, note_submitted
 from shunter.scheduler.kernels.learned import Learned, anything_fits, order_queue
 from shunter.scheduler.kernels.passes import absorb, run_pass
@@ -23,6 +25,8 @@ STATIC = 0
 WFP3 = 1
 UNICEP = 2
 NETWORK = 3
+FAIRSHARE = 4
+MULTIFACTOR = 5
 
 # Loop.at: where the loop stands
 NEXT = 0  # next job to arrive
@@ -42,12 +46,16 @@ class Jobs(NamedTuple):
         run_s: Actual run times.
         factor: By kind of score: processors (WFP3), or the divisor log2(processors) · request (UNICEP).
         request_s: Requested times (WFP3).
+        estimates: What run times are predicted from; without rows where they are not.
+        usage: What users have had (FAIRSHARE, MULTIFACTOR); without rows where nothing reads it.
     """
 
     submit_s: FloatArray
     run_s: FloatArray
     factor: FloatArray
     request_s: FloatArray
+    estimates: Estimates
+    usage: Usage
 
 
 class Loop(NamedTuple):
@@ -129,6 +137,11 @@ def order_waiting(st: State, jobs: Jobs, loop: Loop, learned: Learned | None, ki
         order_queue(st, learned, now_s)
         return
     first, last = st.counters[QUEUE_LO], st.counters[QUEUE_HI]
+    if kind in (FAIRSHARE, MULTIFACTOR):
+        queue = st.jobs_i[QUEUE, first:last]
+        score_by_usage(jobs.usage, jobs.submit_s, queue, kind == MULTIFACTOR, now_s, loop.key)
+        sort_queue(loop.key[: last - first], queue, loop.sorting, loop.bits, True)
+        return
     for position in range(first, last):
         row = st.jobs_i[QUEUE, position]
         score = published_score(jobs, row, kind, now_s - jobs.submit_s[row])
@@ -137,13 +150,13 @@ def order_waiting(st: State, jobs: Jobs, loop: Loop, learned: Learned | None, ki
 
 
 @compiled
-def take_ends(jobs: Jobs, loop: Loop, learned: Learned | None, now_s: float) -> Int:
-    """Write the jobs that end now into ``finished``; with histories, in the order of their rows."""
+def take_ends(jobs: Jobs, loop: Loop, learned: Learned | None, by_row: bool, now_s: float) -> Int:
+    """Write the jobs that end now into ``finished``; where sums are kept of them, in the order of their rows."""
     count = np.int64(0)
     while loop.at[PENDING] > 0 and loop.end_s[0] <= now_s:
         row = pop_end(loop)
         place = count
-        while learned is not None and place > 0 and loop.finished[place - 1] > row:
+        while by_row and place > 0 and loop.finished[place - 1] > row:
             loop.finished[place] = loop.finished[place - 1]
             place -= 1
         loop.finished[place] = row
@@ -169,6 +182,8 @@ def roll(
     """Replay until about ``budget`` events have been handled; returns whether all jobs have ended."""
     at = loop.at
     until = at[EVENTS] + budget
+    estimates, usage = jobs.estimates, jobs.usage
+    predicts, uses = len(estimates.user) > 0, kind in (FAIRSHARE, MULTIFACTOR)
     while at[NEXT] < at[LAST] or at[PENDING] > 0:
         if at[EVENTS] >= until:
             return False
@@ -177,16 +192,24 @@ def roll(
             now_s = jobs.submit_s[at[NEXT]]
         if at[PENDING] > 0:
             now_s = min(now_s, loop.end_s[0])
-        ended = take_ends(jobs, loop, learned, now_s)
+        ended = take_ends(jobs, loop, learned, uses or learned is not None, now_s)
         first = at[NEXT]
         while at[NEXT] < at[LAST] and jobs.submit_s[at[NEXT]] <= now_s:
             if learned is not None and st.jobs_i[TASKS, at[NEXT]] > 0:
                 note_submitted(learned.facts, learned.histories, at[NEXT])
             at[NEXT] += 1
+        for i in range(ended if uses else 0):
+            change_usage(usage, loop.finished[i], -1.0, now_s)
+        if predicts:
+            for i in range(ended):
+                learn_run(estimates, loop.finished[i], jobs.run_s[loop.finished[i]], now_s)
+            predict(st.jobs_f, estimates, first, at[NEXT])
         at[EVENTS] += ended + (1 if at[NEXT] > first else 0)
         at[ENDED] += ended
         loop.now_s[0] = now_s
         absorb(st, now_s, loop.finished, ended, first, at[NEXT], mode)
+        if predicts:
+            correct(st, estimates, now_s)
         if kind != STATIC and st.counters[QUEUE_HI] - st.counters[QUEUE_LO] > 1 and anything_fits(st):
             order_waiting(st, jobs, loop, learned, kind, now_s)
         run_pass(st, now_s, mode, strategy, depth)
@@ -194,6 +217,8 @@ def roll(
         for i in range(st.counters[NUM_OUT]):
             row = st.jobs_i[OUT, i]
             push_end(loop, now_s + jobs.run_s[row], row)
+            if uses:
+                change_usage(usage, row, 1.0, now_s)
             if learned is not None:
                 note_started(learned.facts, learned.histories, row, now_s)
     return True
@@ -212,7 +237,7 @@ def roll_windows(
     first: IntArray,
     last: IntArray,
 ) -> None:
-    """Replay windows of jobs one after the other, each on an empty cluster and without history.
+    """Replay windows of jobs one after the other, each on an empty cluster and without history or predictions.
 
     When the last job of a window has ended the state is as it was before the first one began.
     """

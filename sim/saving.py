@@ -49,6 +49,8 @@ def arrays(simulation: Simulation) -> dict[str, Any]:
         found |= simulation.lifecycle.arrays()
         columns = simulation.workload.columns
         found |= {f"columns_{name}": getattr(columns, name) for name in CHANGING}
+    if simulation.estimates is not None:
+        found |= {f"estimates_{name}": values for name, values in simulation.estimates._asdict().items()}
     for part in (simulation.rounds, simulation.sharing, simulation.evacuation, simulation.learned):
         found |= {} if part is None else part.arrays()
     if simulation.waits_s is not None:
@@ -64,6 +66,9 @@ def restore(simulation: Simulation, counts: dict[str, Any], arrays: dict[str, An
         simulation.lifecycle.restore(arrays)
         for name in CHANGING:
             getattr(simulation.workload.columns, name)[:] = arrays[f"columns_{name}"]
+    if simulation.estimates is not None:
+        for name, values in simulation.estimates._asdict().items():
+            values[:] = arrays[f"estimates_{name}"]
     if simulation.rounds is not None:
         simulation.rounds.restore(arrays)
     if simulation.sharing is not None:

@@ -24,6 +24,7 @@ ORDERINGS: dict[str, Ordering] = dict(
     (
         _entry("fcfs", formulas.fcfs),
         _entry("sjf", formulas.sjf, uses_request=True),
+        _entry("sjf-predicted", formulas.sjf_predicted, uses_request=True, uses_estimate=True),
         _entry("sjf-oracle", formulas.sjf_oracle, needs_oracle=True),
         _entry("ljf", formulas.ljf, uses_request=True),
         _entry("smallest", formulas.smallest),
@@ -36,7 +37,7 @@ ORDERINGS: dict[str, Ordering] = dict(
         _entry("f4", formulas.f4, uses_request=True),
         _entry("wfp3", formulas.wfp3, static=False, uses_request=True),
         _entry("unicep", formulas.unicep, static=False, uses_request=True),
-        _entry("srtf", formulas.srtf, uses_request=True),
+        _entry("srtf", formulas.srtf, uses_request=True, uses_estimate=True),
         _entry("las", formulas.las),
         _entry(
             "tiresias",
@@ -46,12 +47,12 @@ ORDERINGS: dict[str, Ordering] = dict(
             parameters=formulas.THRESHOLDS,
         ),
         _entry("edf", formulas.edf),
-        _entry("slack", formulas.slack, uses_request=True),
+        _entry("slack", formulas.slack, uses_request=True, uses_estimate=True),
         _entry("priority", formulas.priority),
         _entry("fairshare", fairshare, static=False, needs_usage=True),
         _entry("multifactor", multifactor, static=False, needs_usage=True, parameters=PARAMETERS),
         _entry("drf", drf, static=False, needs_shares=True),
-        _entry("ftf", formulas.ftf, static=False, uses_request=True),
+        _entry("ftf", formulas.ftf, static=False, uses_request=True, uses_estimate=True),
         _entry(
             "het-las", by_rounds.het_las, static=False, parameters=by_rounds.GAVEL_ROUND, rounds=rounds.het_las_round
         ),
@@ -60,6 +61,7 @@ ORDERINGS: dict[str, Ordering] = dict(
             by_rounds.het_makespan,
             static=False,
             uses_request=True,
+            uses_estimate=True,
             parameters=by_rounds.GAVEL_ROUND,
             rounds=rounds.het_makespan_round,
         ),

@@ -23,6 +23,11 @@ def sjf(view: QueueView, _: Parameters) -> FloatArray:
     return view.jobs.requested_s
 
 
+def sjf_predicted(view: QueueView, _: Parameters) -> FloatArray:
+    """Shortest expected run time first, with what ``--estimates`` says. Tsafrir et al., IEEE TPDS 18(6), 2007."""
+    return view.jobs.expected_s
+
+
 def sjf_oracle(view: QueueView, _: Parameters) -> FloatArray:
     """Shortest actual run time first: what SJF would be with perfect estimates."""
     return view.jobs.oracle_s

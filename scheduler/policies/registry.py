@@ -42,6 +42,7 @@ class Ordering:
         needs_features: Is a model's: needs a scorer, and the features of ``scheduler.features``.
         needs_oracle: Is told the actual run times: a bound, no policy for a live cluster.
         uses_request: Reads the user's limit, so a log without limits makes it one with perfect knowledge.
+        uses_estimate: Reads the expected run time, which is the request unless it is predicted (``--estimates``).
         rank_holds_s: For how many seconds a running job keeps its rank; None: the next event is soon enough to look.
         rank: What decides whether a waiting job may stop a running one (``--preempt policy``): the score unless said.
         rounds: Decides every ``round`` seconds (a parameter) which jobs run where; the score then only orders those
@@ -60,6 +61,7 @@ class Ordering:
     needs_features: bool = False
     needs_oracle: bool = False
     uses_request: bool = False
+    uses_estimate: bool = False
     rank: Score | None = None
     rank_holds_s: Score | None = None
     rounds: Round | None = None

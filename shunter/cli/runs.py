@@ -94,13 +94,19 @@ class Request:
     quiet: bool
     rules: Rules = field(default_factory=Rules)
     engine: str = "auto"
+    estimates: str = "request"
+    default_request_s: float | None = None
 
     def check(self) -> None:
         """Refuse unknown names and an unusable output folder before anything long begins."""
+        from shunter.sim.estimates import check_default_request, refuse_conservative, which_estimates
         from shunter.traces.tables import pool
 
+        estimates = which_estimates(self.estimates, self.clairvoyant)
+        check_default_request(self.default_request_s)
         for policy in self.policies:
             for backfill in self.backfills:
+                refuse_conservative(estimates, backfill)
                 self.options(policy, backfill, pool(1))
         if self.out is not None:
             check_writable(self.out)
@@ -168,6 +174,8 @@ class Request:
             self.options(policy, backfill, cluster),
             window=self.window,
             clairvoyant=self.clairvoyant,
+            estimates=self.estimates,
+            default_request_s=self.default_request_s,
             defaults=resolved["defaults"],
             outages=resolved["outages"],
             faults=resolved["faults"],
@@ -276,6 +284,8 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
                         depth=request.depth,
                         interval_s=request.interval_s,
                         clairvoyant=request.clairvoyant,
+                        estimates=request.estimates,
+                        default_request_s=request.default_request_s,
                         seed=request.seed,
                         **resolved,
                         engine=request.engine,

@@ -67,9 +67,21 @@ def simulate_command(
     interval: Annotated[
         float, typer.Option("--interval", help="Shortest time between two passes (s); 0 means at every instant.")
     ] = 0.0,
-    clairvoyant: Annotated[
-        bool, typer.Option("--clairvoyant", help="Reservations count with actual run times.")
-    ] = False,
+    estimates: Annotated[
+        str,
+        typer.Option(
+            "--estimates",
+            help="Run times that reservations count with: request, tsafrir (the mean of the user's last two jobs, "
+            "corrected when passed) or actual.",
+        ),
+    ] = "request",
+    clairvoyant: Annotated[bool, typer.Option("--clairvoyant", help="The same as --estimates actual.")] = False,
+    default_request: Annotated[
+        float | None,
+        typer.Option(
+            "--default-request", help="Requested time (s) of jobs without one. Default: their actual run time."
+        ),
+    ] = None,
     kill_at_limit: Annotated[bool, typer.Option("--kill-at-limit", help="Stop jobs at their requested time.")] = False,
     preempt: Annotated[
         list[str] | None,
@@ -181,6 +193,8 @@ def simulate_command(
         depth=backfill_depth,
         interval_s=interval,
         clairvoyant=clairvoyant,
+        estimates=estimates,
+        default_request_s=default_request,
         seed=seed,
         rules=Rules(
             preempt=tuple(preempt or ()),

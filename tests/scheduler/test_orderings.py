@@ -40,6 +40,7 @@ WEEK_S = 7 * 86400.0
 EXPECTED = {
     "fcfs": (10, 100),
     "sjf": (100, 10_000),
+    "sjf-predicted": (80, 9_000),
     "sjf-oracle": (40, 7_000),
     "ljf": (-100, -10_000),
     "smallest": (4, 9),
