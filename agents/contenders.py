@@ -23,6 +23,12 @@ Kind = Literal["heuristic", "bound", "learned"]
 PREEMPTS = "+preempt"
 """Behind the name of an ordering: it also stops running jobs, as LAS and Tiresias are meant to."""
 
+PREDICTS = "+tsafrir"
+"""Behind the name of an ordering: reservations count with predicted run times (``simulate --estimates tsafrir``)."""
+
+PREDICTING = ("fcfs" + PREDICTS, "sjf-predicted" + PREDICTS)
+"""Controls beside the registry's: EASY and SJF with predicted run times, as Tsafrir, Etsion & Feitelson proposed."""
+
 ORIGINS = {"general": "general", "as-published": "as published"}
 """What a card's ``trained_on`` is called in tables."""
 
@@ -36,6 +42,7 @@ class Contender:
         kind: ``heuristic``; ``bound`` for one that is told what nobody can know; ``learned``.
         policy: Name in the registry, with parameters; of a learned one the bundle's folder.
         preempts: Running jobs that the ordering ranks behind are stopped for waiting ones.
+        predicts: Decisions count with predicted run times instead of requests.
         sha256: Content hash of a bundle; empty for others.
         origin: Of a learned one: ``general``, or ``as published`` where it was trained on the jobs it is tested on.
         seen: Periods that a learned one was trained and chosen on.
@@ -45,6 +52,7 @@ class Contender:
     kind: Kind
     policy: str
     preempts: bool = False
+    predicts: bool = False
     sha256: str = ""
     origin: str = ""
     seen: tuple[Period, ...] = ()
@@ -54,7 +62,7 @@ class Contender:
         """What tells it apart from every other: a bundle's content, wherever it lies."""
         if self.sha256:
             return f"sha256:{self.sha256}"
-        return self.policy + (PREEMPTS if self.preempts else "")
+        return self.policy + PREEMPTS * self.preempts + PREDICTS * self.predicts
 
 
 def heuristics(protocol: Protocol, backfills: Sequence[str], chosen: Sequence[str] | None = None) -> list[Contender]:
@@ -66,7 +74,8 @@ def heuristics(protocol: Protocol, backfills: Sequence[str], chosen: Sequence[st
     Args:
         protocol: Under which they run.
         backfills: Backfillings that each has to go with.
-        chosen: Names, with parameters, and with ``PREEMPTS`` behind them where they stop jobs; by default all.
+        chosen: Names, with parameters, and ``PREEMPTS`` or ``PREDICTS`` behind them; by default all of the registry
+            and those that are ``PREDICTING``.
 
     Raises:
         UsageError: An unknown name.
@@ -78,18 +87,21 @@ def heuristics(protocol: Protocol, backfills: Sequence[str], chosen: Sequence[st
         for name in chosen or ():
             rlscheduler.check_policy(name)
         return [Contender(name, "heuristic", name) for name in dict.fromkeys(chosen or rlscheduler.POLICIES)]
-    every = (name for name, ordering in ORDERINGS.items() if ordering.rounds is None and not ordering.needs_features)
+    every = [name for name, ordering in ORDERINGS.items() if ordering.rounds is None and not ordering.needs_features]
+    if "conservative" not in backfills:
+        every += PREDICTING
     found = []
     for name in dict.fromkeys(chosen or every):
-        ordering = choose_ordering(name.removesuffix(PREEMPTS))
+        predicts, preempts = name.endswith(PREDICTS), name.removesuffix(PREDICTS).endswith(PREEMPTS)
+        policy = name.removesuffix(PREDICTS).removesuffix(PREEMPTS)
+        ordering = choose_ordering(policy)
         if ordering.ordering.needs_features:
             raise UsageError(f"policy {name!r} is a model's: name its bundle before the traces, not with --policy")
         if ordering.ordering.rounds is not None and set(backfills) != {"none"}:
             raise UsageError(f"policy {name!r} decides by rounds: it goes with --backfill none only")
-        preempts = name.endswith(PREEMPTS)
         kind: Kind = "bound" if ordering.ordering.needs_oracle else "heuristic"
-        label = ordering.label + (PREEMPTS if preempts else "")
-        found.append(Contender(label, kind, name.removesuffix(PREEMPTS), preempts))
+        label = ordering.label + PREEMPTS * preempts + PREDICTS * predicts
+        found.append(Contender(label, kind, policy, preempts, predicts))
     return found
 
 

@@ -19,7 +19,7 @@ from shunter.scheduler.kernels.features import LOG_SPAN
 from shunter.scheduler.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from shunter.agents.evaluation import Case, Evaluation
+    from shunter.agents.evaluation import Evaluation, Work
     from shunter.scheduler.policies import ChosenOrdering
 
 Queue = tuple[FloatArray, FloatArray]
@@ -106,21 +106,29 @@ def check_orders(evaluation: Evaluation) -> dict[tuple[int, str], list[dict[str,
         chosen = load_bundle(Path(contender.policy)).ordering(label=contender.label)
         for case in range(len(work.cases)):
             for backfill in work.backfills:
-                queues = sample(work.cases[case], chosen, backfill)
+                queues = sample(work, case, chosen, backfill)
                 found.setdefault((case, backfill), []).append({"policy": contender.label} | check(queues))
     return found
 
 
-def sample(case: Case, chosen: ChosenOrdering, backfill: str) -> list[Queue]:
+def sample(work: Work, case_idx: int, chosen: ChosenOrdering, backfill: str) -> list[Queue]:
     """Queues of a learned policy on the middle stretch of a trace, as it met them."""
     from shunter.agents.replays import replay
 
     assert chosen.scorer is not None
+    case = work.cases[case_idx]
     first, last = case.rows(case.stretches[len(case.stretches) // 2])
     first = max(first, (first + last - MOST_REPLAYED) // 2)
     recorder = Recorder(chosen.scorer)
-    policy = replace(chosen, scorer=recorder)
-    replay(case.trace, case.cluster, first, min(last, first + MOST_REPLAYED), policy=policy, backfill=backfill)
+    replay(
+        case.trace,
+        case.cluster,
+        first,
+        min(last, first + MOST_REPLAYED),
+        policy=replace(chosen, scorer=recorder),
+        backfill=backfill,
+        default_request_s=work.default_request_s,
+    )
     return recorder.sample()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from shunter.agents.periods import TEST, Period, overlapping, split, whole
 from shunter.agents.protocols import Protocol, Stretch, published_stretches, stretches
 from shunter.agents.replays import replay, schedule_of, windows_of
 from shunter.agents.results_file import ResultsFile, key_of
-from shunter.scheduler.errors import UsageError
+from shunter.scheduler.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -136,12 +137,14 @@ class Work:
         cases: Traces.
         contenders: Policies.
         backfills: Backfillings; each policy runs with each.
+        default_request_s: Request of jobs without one; None: their actual run time.
     """
 
     protocol: Protocol
     cases: tuple[Case, ...]
     contenders: tuple[Contender, ...]
     backfills: tuple[str, ...]
+    default_request_s: float | None = None
 
     def tasks(self) -> list[Task]:
         """Every replay, in the order in which results are written."""
@@ -163,6 +166,7 @@ class Work:
             "trace": case.period.sha256,
             "cluster": case.cluster.name,
             "backfill": task.backfill,
+            "default_request_s": self.default_request_s,
             "policy": contender.identity,
             "rows": [stretch.first, stretch.last],
             "windows": [list(window) for window in stretch.windows],
@@ -209,6 +213,8 @@ class Player:
             policy=self._ordering(contender),
             backfill=task.backfill,
             preempts=contender.preempts,
+            estimates="tsafrir" if contender.predicts else "request",
+            default_request_s=self.work.default_request_s,
             should_stop=self.should_stop,
         )
         return None if schedule is None else windows_of(schedule, stretch)
@@ -271,6 +277,7 @@ def evaluate(
 
     Raises:
         ShunterError: A policy cannot run on a trace, or ``results`` cannot be written.
+        EngineError: A process was ended from outside.
         Stopped: ``should_stop`` said so.
     """
     tasks = work.tasks()
@@ -336,6 +343,11 @@ def _wait(
         except TimeoutError:
             if should_stop():
                 stop.set()
+        except BrokenProcessPool:
+            raise EngineError(
+                "a process that made replays was ended from outside (out of memory?); what it had finished is kept: "
+                "--resume takes it up, --workers 1 needs the least memory"
+            ) from None
 
 
 _PLAYER: list[Player] = []

@@ -109,6 +109,8 @@ def replay(
     policy: str | ChosenOrdering,
     backfill: str,
     preempts: bool = False,
+    estimates: str = "request",
+    default_request_s: float | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Schedule | None:
     """Replay rows [first, last) of a trace from an empty cluster.
@@ -121,6 +123,8 @@ def replay(
         policy: As for ``simulate``.
         backfill: As for ``simulate``.
         preempts: Running jobs that the ordering ranks behind are stopped for waiting ones.
+        estimates: As for ``simulate``.
+        default_request_s: As for ``simulate``.
         should_stop: Asked a few times a second.
 
     Returns:
@@ -137,7 +141,9 @@ def replay(
     rules = Preemption(("policy",)) if preempts else None
     options = options_for(cluster, policy=policy, backfill=backfill, preemption=rules, details=False)
     warm_up()
-    workload = prepare(trace.window(first, last - first), cluster)
+    workload = prepare(
+        trace.window(first, last - first), cluster, estimates=estimates, default_request_s=default_request_s
+    )
     simulation = Simulation(workload, options)
     compiled = choose_engine(simulation, "auto") == "compiled"
     complete = run_compiled(simulation, should_stop) if compiled else simulation.run(should_stop)

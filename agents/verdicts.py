@@ -147,7 +147,8 @@ def table_of(evaluation: Evaluation, scores: Scores, *, seed: int, margin: float
         "windows": len(scores.jobs),
         "windows_drawn_together": draws[len(scores.jobs)].block,
         "jobs": int(scores.jobs.sum()),
-        "has_requests": bool(case.trace.jobs.frame["requested_s"].count()),
+        "has_requests": evaluation.work.default_request_s is not None
+        or bool(case.trace.jobs.frame["requested_s"].count()),
         "policies": [
             {
                 "policy": contender.label,

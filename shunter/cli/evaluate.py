@@ -80,6 +80,10 @@ def evaluate_command(
     cluster: Annotated[
         str | None, typer.Option("--cluster", help="As for simulate. Default: the cluster of each trace.")
     ] = None,
+    default_request: Annotated[
+        float | None,
+        typer.Option("--default-request", help="Requested time (s) of jobs without one. Default: their run time."),
+    ] = None,
     trace_format: Annotated[
         str | None, typer.Option("--format", help="Format of the traces; see `shunter traces list`.")
     ] = None,
@@ -97,6 +101,8 @@ def evaluate_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Judge learned policies against every heuristic, on jobs that they have not seen."""
+    from dataclasses import replace
+
     from shunter.agents.protocols import Protocol
 
     rules = Protocol(protocol, window_jobs, warm_up, cool_down, whole)
@@ -109,8 +115,18 @@ def evaluate_command(
         raise UsageError(f"--seeds needs at least two bundles, got {len(bundles)}")
     backfills = tuple(dict.fromkeys(backfill or (["easy", "none"] if protocol == "rlscheduler" else ["easy"])))
     work, overlaps = make_work(
-        rules, bundles, traces, backfills, policy, cluster, trace_format, skip_bad, allow_overlap, quiet
+        rules,
+        bundles,
+        traces,
+        policies=policy,
+        backfills=backfills,
+        cluster=cluster,
+        trace_format=trace_format,
+        skip_bad=skip_bad,
+        allow_overlap=allow_overlap,
+        quiet=quiet,
     )
+    work = replace(work, default_request_s=check_request(default_request, rules))
     if out is not None:
         from shunter.agents.evaluation_files import refuse_strangers
 
@@ -139,8 +155,9 @@ def make_work(
     rules: Protocol,
     bundles: Sequence[str],
     traces: Sequence[str],
-    backfills: tuple[str, ...],
+    *,
     policies: Sequence[str] | None,
+    backfills: tuple[str, ...],
     cluster: str | None,
     trace_format: str | None,
     skip_bad: bool,
@@ -159,7 +176,10 @@ def make_work(
     check_backfills(backfills, rules)
     controls = heuristics(rules, backfills, policies)
     learned = load_learned(bundles, rules, {control.label for control in controls})
-    cases = [open_case(name, rules, cluster, trace_format, skip_bad, quiet) for name in traces]
+    cases = [
+        open_case(name, rules, cluster=cluster, trace_format=trace_format, skip_bad=skip_bad, quiet=quiet)
+        for name in traces
+    ]
     seen = refuse_seen(cases, learned)
     if seen and not allow_overlap:
         raise UsageError("; ".join(seen) + "; judge it on other jobs, or say --allow-overlap")
@@ -178,6 +198,20 @@ def check_backfills(backfills: Sequence[str], rules: Protocol) -> None:
     for name in backfills:
         if name not in known:
             raise UsageError(f"unknown --backfill {name!r} for protocol {rules.name}{nearest(name, known)}")
+
+
+def check_request(request_s: float | None, rules: Protocol) -> float | None:
+    """The request of jobs without one.
+
+    Raises:
+        UsageError: It is no number above 0, or the protocol has its own rule.
+    """
+    from shunter.sim.estimates import check_default_request
+
+    check_default_request(request_s)
+    if request_s is not None and rules.name == "rlscheduler":
+        raise UsageError("protocol rlscheduler takes the run time for a missing request, whatever --default-request")
+    return request_s
 
 
 def load_learned(names: Sequence[str], rules: Protocol, taken: set[str]) -> list[Contender]:
@@ -203,7 +237,7 @@ def load_learned(names: Sequence[str], rules: Protocol, taken: set[str]) -> list
 
 
 def open_case(
-    text: str, rules: Protocol, cluster: str | None, trace_format: str | None, skip_bad: bool, quiet: bool
+    text: str, rules: Protocol, *, cluster: str | None, trace_format: str | None, skip_bad: bool, quiet: bool
 ) -> Case:
     """Read a trace, and what is to be judged on of it."""
     from dataclasses import replace

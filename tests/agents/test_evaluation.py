@@ -144,6 +144,28 @@ def test_bounds_stand_apart_from_heuristics() -> None:
     assert "het-las" not in kinds
 
 
+def test_what_stands_behind_a_name_is_how_it_runs() -> None:
+    found = heuristics(Protocol(), ["easy"], ["las+preempt", "fcfs+tsafrir", "multifactor:age=1e+3"])
+    assert [(c.label, c.policy, c.preempts, c.predicts) for c in found] == [
+        ("las+preempt", "las", True, False),
+        ("fcfs+tsafrir", "fcfs", False, True),
+        ("multifactor", "multifactor:age=1e+3", False, False),
+    ]
+    assert len({c.identity for c in found}) == 3
+    every = [c.label for c in heuristics(Protocol(), ["easy"])]
+    assert "fcfs+tsafrir" in every
+    assert "fcfs+tsafrir" not in [c.label for c in heuristics(Protocol(), ["conservative"])]
+    trace = demo_trace("hpc")
+    starts = []
+    for estimates in ("request", "tsafrir"):
+        schedule = replay(trace, trace.cluster, 0, 400, policy="fcfs", backfill="easy", estimates=estimates)
+        assert schedule is not None
+        starts.append(schedule.start_s)
+    result = simulate(trace, policy="fcfs", backfill="easy", window=(0, 400), estimates="tsafrir")
+    assert np.array_equal(starts[1], result.jobs["start_s"].to_numpy())
+    assert not np.array_equal(*starts)
+
+
 def test_windows_that_a_policy_has_seen_are_found() -> None:
     trace = demo_trace("hpc")
     rules = Protocol("windows", 100, 50, 50)
