@@ -10,6 +10,8 @@ from shunter import __version__
 from shunter.cli.cluster import app as cluster_app
 from shunter.cli.compare import compare_command
 from shunter.cli.demo import demo_command
+from shunter.cli.evaluate import evaluate_command
+from shunter.cli.models import app as models_app
 from shunter.cli.simulate import simulate_command
 from shunter.cli.traces import app as traces_app
 
@@ -23,9 +25,11 @@ app = typer.Typer(
 )
 app.command("simulate")(simulate_command)
 app.command("compare")(compare_command)
+app.command("evaluate")(evaluate_command)
 app.command("demo")(demo_command)
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(traces_app, name="traces")
+app.add_typer(models_app, name="models")
 
 
 def _print_version(wanted: bool) -> None:
