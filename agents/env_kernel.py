@@ -21,7 +21,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-from shunter.scheduler.jit import compiled_after, move_block
+from shunter.scheduler.jit import compiled_after, inlined, move_block
 from shunter.scheduler.kernels.easy import NOT_NOW, backfill_behind, backfill_one, may_backfill, reserve_first
 from shunter.scheduler.kernels.features import (
     Facts,
@@ -57,6 +57,10 @@ compiled = compiled_after(Path(rollout_kernel.__file__))
 # Actions that name no job
 LEAVE = -2  # nothing happens to this environment
 BEGIN = -1  # go to the first decision
+
+# What ``find_decision`` says instead of a visible job
+ASK = -2
+NOTHING = -1
 
 # Episode.at (NUM_MARKS,)
 PHASE = 0
@@ -222,12 +226,11 @@ def slot_at(t: IntArray) -> Slot:
 
 
 @compiled
-def next_in_turn(slot: Slot, view: Int, now_s: float) -> Int:
+def next_in_turn(st: State, facts: Facts, episode: Episode, view: Int, now_s: float) -> Int:
     """The best waiting job by one view that has not been chosen yet; −1 when it has none.
 
     Views: by submission; by request, area and size; those that fit now, by submission; by wait over request.
     """
-    st, episode = slot.st, slot.episode
     lo, hi = st.counters[QUEUE_LO], st.counters[QUEUE_HI]
     if 0 < view <= NUM_ORDERS:
         order = episode.order[view - 1]
@@ -242,7 +245,7 @@ def next_in_turn(slot: Slot, view: Int, now_s: float) -> Int:
         for position in range(lo, hi):
             row = st.jobs_i[QUEUE, position]
             if episode.mark[row] == WAITS:
-                ratio = (now_s - slot.watched.facts.submit_s[row]) / slot.watched.facts.request_s[row]
+                ratio = (now_s - facts.submit_s[row]) / facts.request_s[row]
                 if ratio > most:
                     best, most = row, ratio
         return best
@@ -268,7 +271,7 @@ def choose_visible(slot: Slot, now_s: float) -> None:
         chosen = 0
         view = 0
         while chosen < room:
-            row = next_in_turn(slot, view, now_s)
+            row = next_in_turn(st, slot.watched.facts, episode, view, now_s)
             view = (view + 1) % NUM_TURNS
             if row >= 0:
                 episode.mark[row] = CHOSEN
@@ -303,13 +306,12 @@ def write_observation(slot: Slot, now_s: float) -> None:
         for f in range(width):
             observation[i, f] = x[f]
         observation[i, width] = 1.0
-    clear_observation(slot, seen)
+    clear_observation(episode, seen)
 
 
-@compiled
-def clear_observation(slot: Slot, first: Int) -> None:
+@inlined
+def clear_observation(episode: Episode, first: Int) -> None:
     """Let the rows from ``first`` on be zero."""
-    episode = slot.episode
     for i in range(first, episode.at[SHOWN]):
         for f in range(episode.observation.shape[1]):
             episode.observation[i, f] = 0.0
@@ -349,31 +351,18 @@ def reward_start(slot: Slot, row: Int, now_s: float) -> None:
 
 
 @compiled
-def potential_now(slot: Slot) -> float:
+def potential_now(st: State, facts: Facts, episode: Episode, now_s: float) -> float:
     """Minus what the waiting jobs that count have lost so far, in rewards, by their requests; 0 at the end."""
-    st, at, value, facts = slot.st, slot.episode.at, slot.episode.value, slot.watched.facts
-    if at[PHASE] == OVER:
+    at, value = episode.at, episode.value
+    if at[PHASE] == OVER or value[SHAPING] == 0.0:
         return 0.0
     lost = 0.0
     for position in range(st.counters[QUEUE_LO], st.counters[QUEUE_HI]):
         row = st.jobs_i[QUEUE, position]
         if row >= at[FIRST]:
-            wait_s = slot.loop.now_s[0] - facts.submit_s[row]
+            wait_s = now_s - facts.submit_s[row]
             lost += wait_s * (value[OF_SLOWDOWN] / max(facts.request_s[row], BOUND_S) + value[OF_WAIT])
     return -value[SHAPING] * lost / at[COUNTED]
-
-
-@compiled
-def settle(slot: Slot) -> float:
-    """The reward of the step that ends here, shaped by γΦ(s′) − Φ(s) (Ng, Harada & Russell, ICML 1999)."""
-    value = slot.episode.value
-    reward = value[REWARD]
-    value[REWARD] = 0.0
-    if value[SHAPING] != 0.0:
-        potential = potential_now(slot)
-        reward += value[DISCOUNT] * potential - value[POTENTIAL]
-        value[POTENTIAL] = potential
-    return reward
 
 
 # --- one instant ------------------------------------------------------------------------------------------------------
@@ -391,7 +380,7 @@ def note_starts(slot: Slot, now_s: float) -> None:
     st.counters[NUM_OUT] = 0
 
 
-@compiled
+@inlined
 def place_in_queue(st: State, row: Int) -> Int:
     """The position of a waiting job in the queue, which is in the order of rows."""
     left, right = st.counters[QUEUE_LO], st.counters[QUEUE_HI]
@@ -404,7 +393,7 @@ def place_in_queue(st: State, row: Int) -> Int:
     return left
 
 
-@compiled
+@inlined
 def name_visible(slot: Slot, i: Int, now_s: float) -> None:
     """Carry out the choice of a visible job: it starts, or is the head."""
     st, at, episode = slot.st, slot.episode.at, slot.episode
@@ -430,7 +419,7 @@ def name_visible(slot: Slot, i: Int, now_s: float) -> None:
     note_starts(slot, now_s)
 
 
-@compiled
+@inlined
 def backfill_by_length(st: State, position: Int, now_s: float, strategy: Int) -> None:
     """Backfill behind the job at a position, shortest expected run time first, and keep the queue in order of rows."""
     queue = st.jobs_i[QUEUE]
@@ -445,17 +434,17 @@ def backfill_by_length(st: State, position: Int, now_s: float, strategy: Int) ->
     queue[i] = head
 
 
-@compiled
+@inlined
 def may_wait(slot: Slot) -> bool:
     """Whether the instant may be ended: something must still happen."""
     at = slot.loop.at
     return slot.episode.at[MAY_WAIT] == 1 and (at[PENDING] > 0 or at[NEXT] < at[LAST])
 
 
-@compiled
-def narrow(slot: Slot, now_s: float) -> None:
+@inlined
+def narrow(st: State, episode: Episode, now_s: float) -> None:
     """Behind a head: leave in the mask what may be backfilled now. What may not be cannot be later in the instant."""
-    st, at, episode = slot.st, slot.episode.at, slot.episode
+    at = episode.at
     for i in range(at[SEEN]):
         if episode.mask[i]:
             row = episode.visible[i]
@@ -464,42 +453,41 @@ def narrow(slot: Slot, now_s: float) -> None:
                 at[OPEN] -= 1
 
 
-@compiled
-def any_visible_fits(slot: Slot) -> bool:
+@inlined
+def any_visible_fits(st: State, episode: Episode) -> bool:
     """Whether a job that may be named fits now."""
-    for i in range(slot.episode.at[SEEN]):
-        if slot.episode.mask[i] and fits_now(slot.st, slot.episode.visible[i]):
-            return True
-    return False
+    found = False
+    for i in range(episode.at[SEEN]):
+        found = found or (episode.mask[i] and fits_now(st, episode.visible[i]))
+    return found
 
 
 @compiled
-def find_decision(slot: Slot, now_s: float) -> bool:
-    """Whether there is something to decide now; otherwise what follows without asking is done, or the instant ends."""
+def find_decision(slot: Slot, now_s: float) -> Int:
+    """What to do now: ASK for a decision, name a visible job without asking, or NOTHING: the instant is over."""
     st, at, episode = slot.st, slot.episode.at, slot.episode
     if at[PHASE] == BEHIND:
-        narrow(slot, now_s)
+        narrow(st, episode, now_s)
     elif at[OPEN] == 0 and st.counters[QUEUE_HI] > st.counters[QUEUE_LO]:
         choose_visible(slot, now_s)
-    if at[OPEN] == 0 or (at[PHASE] == HEADS and not any_visible_fits(slot)):
+    if at[OPEN] == 0 or (at[PHASE] == HEADS and not any_visible_fits(st, episode)):
         at[PHASE] = BETWEEN
-        return False
+        return NOTHING
     waiting = may_wait(slot)
-    only = 0
+    only = np.int64(0)
     while not episode.mask[only]:
         only += 1
     # An episode has at least one step, even if its last start leaves no choice.
     is_last = at[TO_START] == 1 and at[STEPS] == 0 and episode.visible[only] >= at[FIRST]
     if at[OPEN] == 1 and not waiting and not is_last:
-        name_visible(slot, only, now_s)
-        return False
+        return only
     if at[WRITTEN] == 0:
         write_observation(slot, now_s)
     episode.mask[len(episode.mask) - 1] = waiting
-    return True
+    return ASK
 
 
-@compiled
+@inlined
 def end_warm_up(slot: Slot) -> None:
     """From now on decisions are asked for: the queue is kept in the order of rows."""
     st, queue = slot.st, slot.st.jobs_i[QUEUE]
@@ -514,13 +502,10 @@ def end_warm_up(slot: Slot) -> None:
         queue[k] = row
 
 
-@compiled
+@inlined
 def enter_instant(slot: Slot) -> None:
     """Take in the next instant; while the queue is warmed up, make its pass by the score."""
     st, at, loop = slot.st, slot.episode.at, slot.loop
-    if time_of_next(slot.jobs, loop) == np.inf:
-        at[PHASE] = STUCK
-        return
     if at[WARM] == 1 and slot.jobs.submit_s[at[FIRST]] <= time_of_next(slot.jobs, loop):
         end_warm_up(slot)
     now_s = next_instant(st, slot.jobs, loop, slot.watched, at[MODE])
@@ -532,22 +517,31 @@ def enter_instant(slot: Slot) -> None:
         at[PHASE] = HEADS
 
 
-@compiled
-def go_on(slot: Slot) -> None:
-    """Go to the next decision, or to the end of the episode."""
+@inlined
+def go_on(slot: Slot, named: Int) -> None:
+    """Name a visible job, unless it is NOTHING, and go to the next decision or to the end of the episode."""
     at = slot.episode.at
-    while at[TO_START] > 0:
-        if at[PHASE] == BETWEEN:
+    asks = False
+    while not asks:
+        if named >= 0:
+            name_visible(slot, named, slot.loop.now_s[0])
+        named = np.int64(NOTHING)
+        if at[TO_START] == 0:
+            at[PHASE] = OVER
+            slot.episode.mask[:] = False
+            clear_observation(slot.episode, 0)
+            asks = True
+        elif at[PHASE] != BETWEEN:
+            named = find_decision(slot, slot.loop.now_s[0])
+            asks = named == ASK
+        elif time_of_next(slot.jobs, slot.loop) < np.inf:
             enter_instant(slot)
-        elif find_decision(slot, slot.loop.now_s[0]):
-            return
-        if at[PHASE] == STUCK:
-            return
-    at[PHASE] = OVER
-    slot.episode.mask[:] = False
-    clear_observation(slot, 0)
+        else:
+            at[PHASE] = STUCK
+            asks = True
 
 
+# One function holds all that calls the core: each level of calls around it would cost as much compiling again.
 @compiled
 def step(table: IntArray, actions: IntArray, rewards: FloatArray) -> None:
     """Step environments.
@@ -555,24 +549,25 @@ def step(table: IntArray, actions: IntArray, rewards: FloatArray) -> None:
     Args:
         table: (N, NUM_ENTRIES, 3) addresses and sizes of their arrays.
         actions: (N,) places of visible jobs, or K to wait, each allowed by the mask; or BEGIN, or LEAVE.
-        rewards: (N,) what the steps bring; written unless the action is BEGIN or LEAVE.
+        rewards: (N,) what the steps bring, shaped by γΦ(s′) − Φ(s); written unless the action is BEGIN or LEAVE.
     """
     for e in range(len(actions)):
         if actions[e] == LEAVE:
             continue
         slot = slot_at(table[e])
-        at = slot.episode.at
-        if actions[e] == BEGIN:
-            go_on(slot)
-            slot.episode.value[POTENTIAL] = potential_now(slot)
-            continue
-        at[STEPS] += 1
-        if actions[e] == len(slot.episode.visible):
-            at[PHASE] = BETWEEN
-        else:
-            name_visible(slot, actions[e], slot.loop.now_s[0])
-        go_on(slot)
-        rewards[e] = settle(slot)
+        episode, value = slot.episode, slot.episode.value
+        named = actions[e]
+        if named != BEGIN:
+            episode.at[STEPS] += 1
+        if named == len(episode.visible):
+            episode.at[PHASE] = BETWEEN
+            named = np.int64(NOTHING)
+        go_on(slot, named)
+        potential = potential_now(slot.st, slot.watched.facts, episode, slot.loop.now_s[0])
+        if actions[e] != BEGIN:
+            rewards[e] = value[REWARD] + value[DISCOUNT] * potential - value[POTENTIAL]
+            value[REWARD] = 0.0
+        value[POTENTIAL] = potential
 
 
 @compiled
