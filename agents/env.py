@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from shunter.agents import env_kernel as kernel
+from shunter.agents import env_layout as layout
 from shunter.agents.batch import Batch, Window
 from shunter.agents.rewards import Reward
 from shunter.agents.sources import Given, Rules, sources_of
@@ -81,8 +81,9 @@ def checked(batch: Batch, env: int, action: Any, invalid: str) -> tuple[int, boo
         UsageError: The action is no whole number from 0 to K, or it is forbidden and that is an error.
     """
     choices = batch.mask.shape[1]
-    number = int(action) if isinstance(action, int | np.integer) or np.ndim(action) == 0 else -1
-    if number != action or not 0 <= number < choices:
+    given = np.asarray(action)
+    number = int(given) if given.ndim == 0 and given.dtype.kind in "iu" else -1
+    if not 0 <= number < choices:
         raise UsageError(f"action {action!r} is not a whole number from 0 to {choices - 1}")
     if batch.mask[env, number]:
         return number, False
@@ -121,7 +122,7 @@ class SchedulingEnv(gymnasium.Env[Any, Any]):
         TraceError: A trace that cannot be read, or has fewer jobs than an episode.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's name and form
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's name and form
 
     def __init__(
         self,
@@ -173,7 +174,7 @@ class SchedulingEnv(gymnasium.Env[Any, Any]):
         self._action[0], replaced = checked(batch, 0, action, self.invalid)
         batch.step(self._action)
         over = bool(batch.is_over[0])
-        cut = not over and self.max_steps is not None and int(batch.marks[0, kernel.STEPS]) >= self.max_steps
+        cut = not over and self.max_steps is not None and int(batch.marks[0, layout.STEPS]) >= self.max_steps
         info = self._info()
         if replaced:
             info["replaced_action"] = int(action)
@@ -183,7 +184,8 @@ class SchedulingEnv(gymnasium.Env[Any, Any]):
 
     def action_masks(self) -> BoolArray:
         """(K + 1,) what may be chosen: places of visible jobs, and last whether to wait."""
-        return self.batch.mask[0].copy()
+        mask: BoolArray = self.batch.mask[0].copy()
+        return mask
 
     def sample(self) -> int:
         """An allowed action, each as likely as the others, by the environment's own generator."""

@@ -11,17 +11,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from gymnasium import spaces
-from shunter.agents import env_kernel as kernel
+from shunter.agents import env_layout as layout
 from shunter.agents.batch import Batch
 from shunter.agents.env import check_invalid, checked, info_of, make_rules, observation_space, window_of
 from shunter.agents.sources import Given, sources_of
 from shunter.scheduler.errors import UsageError
-from shunter.scheduler.types import AnyArray, BoolArray, IntArray
+from shunter.scheduler.types import AnyArray, BoolArray, FloatArray, IntArray
 
-PER_ENV = ("action_masks", "sample", "features", "visible_rows", "start_times")
+PER_ENV = ("action_masks", "features", "visible_rows", "start_times")
 """Methods of ``SchedulingEnv`` that can be called through ``env_method``."""
 
 
@@ -56,7 +56,7 @@ class VectorSchedulingEnv(VecEnv):
         self.batch = Batch(sources_of(traces, self.rules), self.rules, num_envs)
         self.max_steps = max_steps
         self.invalid = check_invalid(invalid)
-        self.metadata = {"render_modes": []}
+        self.metadata: dict[str, Any] = {"render_modes": []}
         self.spec = None
         self._rng = [np.random.default_rng() for _ in range(num_envs)]
         self._actions = np.zeros(num_envs, np.int64)
@@ -89,8 +89,10 @@ class VectorSchedulingEnv(VecEnv):
         """
         given = np.asarray(actions)
         if given.shape != (self.num_envs,) or given.dtype.kind not in "iu":
-            raise UsageError(f"actions of shape {given.shape} and type {given.dtype}; expected {self.num_envs} integers")
-        if (self.batch.marks[:, kernel.PHASE] == kernel.OVER).any():
+            raise UsageError(
+                f"actions of shape {given.shape} and type {given.dtype}; expected {self.num_envs} integers"
+            )
+        if (self.batch.marks[:, layout.PHASE] == layout.OVER).any():
             raise UsageError("the environments have not been reset: call reset()")
         inside = (given >= 0) & (given < self.batch.mask.shape[1])
         allowed = inside & self.batch.mask[self._places, np.where(inside, given, 0)]
@@ -105,7 +107,7 @@ class VectorSchedulingEnv(VecEnv):
         self._returns += batch.reward
         rewards = batch.reward.astype(np.float32)
         over = batch.is_over
-        done = over if self.max_steps is None else over | (batch.marks[:, kernel.STEPS] >= self.max_steps)
+        done = over if self.max_steps is None else over | (batch.marks[:, layout.STEPS] >= self.max_steps)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for env in np.flatnonzero(done):
             infos[env] = self._end(int(env), bool(over[env]))
@@ -119,7 +121,7 @@ class VectorSchedulingEnv(VecEnv):
         info["TimeLimit.truncated"] = not over
         info["episode"] = {
             "r": float(self._returns[env]),
-            "l": int(batch.marks[env, kernel.STEPS]),
+            "l": int(batch.marks[env, layout.STEPS]),
             "t": round(time.perf_counter() - self._begun_s, 6),
         }
         if over:
@@ -135,12 +137,13 @@ class VectorSchedulingEnv(VecEnv):
 
     def sample(self, rng: np.random.Generator) -> IntArray:
         """(N,) allowed actions, each as likely as the others."""
-        return self.batch.sample(rng.random(self.num_envs))
+        draws: FloatArray = rng.random(len(self._actions))
+        return self.batch.sample(draws)
 
     def close(self) -> None:
         """There is nothing to close."""
 
-    def get_attr(self, attr_name: str, indices: None | int | Iterable[int] = None) -> list[Any]:
+    def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
         """The attribute, which all environments share; of the methods of one, what ``env_method`` would call."""
         if attr_name in PER_ENV:
             return [lambda env=env: self._call(attr_name, env) for env in self._get_indices(indices)]
@@ -148,7 +151,7 @@ class VectorSchedulingEnv(VecEnv):
             raise AttributeError(f"the environments have no attribute {attr_name!r}")
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
-    def set_attr(self, attr_name: str, value: Any, indices: None | int | Iterable[int] = None) -> None:
+    def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
         """Set an attribute of all environments.
 
         Raises:
@@ -159,7 +162,7 @@ class VectorSchedulingEnv(VecEnv):
         setattr(self, attr_name, value)
 
     def env_method(
-        self, method_name: str, *method_args: Any, indices: None | int | Iterable[int] = None, **method_kwargs: Any
+        self, method_name: str, *method_args: Any, indices: int | Iterable[int] | None = None, **method_kwargs: Any
     ) -> list[Any]:
         """What a method of ``SchedulingEnv`` returns, environment by environment.
 
@@ -174,13 +177,11 @@ class VectorSchedulingEnv(VecEnv):
         batch = self.batch
         if name == "action_masks":
             return batch.mask[env].copy()
-        if name == "sample":
-            return int(self.sample(self._rng[env])[env])
         if name == "features":
             return batch.features(env).copy()
         return batch.visible(env) if name == "visible_rows" else batch.starts(env)
 
-    def env_is_wrapped(self, wrapper_class: type[Any], indices: None | int | Iterable[int] = None) -> list[bool]:
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: int | Iterable[int] | None = None) -> list[bool]:
         """Whether environments are wrapped. Monitors are told yes: ``infos`` say what a ``Monitor`` would."""
         from stable_baselines3.common.monitor import Monitor
 
