@@ -17,12 +17,11 @@ from shunter.agents.sources import Rules, Source
 from shunter.scheduler import layout as at
 from shunter.scheduler.errors import EngineError, TraceError, UsageError
 from shunter.scheduler.kernels.features import (
-    NUM_CONTEXT,
     NUM_FEATURES,
     NUM_HISTORY_ROWS,
     Facts,
     Histories,
-    Scratch,
+    scratch_for,
 )
 from shunter.scheduler.types import AnyArray, BoolArray, FloatArray, IntArray
 from shunter.sim import rollout_kernel
@@ -88,7 +87,7 @@ class Batch:
         self.window: list[Window | None] = [None] * num_envs
         self.begin_action = np.full(num_envs, layout.LEAVE, np.int64)
         self._slots: dict[tuple[int, int], Slot] = {}
-        self._table = np.zeros((num_envs, len(fields_of(self._slot(0, 0).packed)), 3), np.int64)
+        self._table = np.zeros((num_envs, layout.NUM_ENTRIES, 3), np.int64)
 
     def draw(self, rng: np.random.Generator) -> Window:
         """A random trace, and a random window of it with as much warm-up as the rules ask for."""
@@ -222,9 +221,7 @@ class Slot:
             total=source.facts.total.copy(),
         )
         rows = np.zeros((NUM_HISTORY_ROWS, width + 1))
-        watched = Watched(
-            facts, Histories(rows, rows.copy()), Scratch(np.zeros(width), np.zeros(width), np.zeros(NUM_CONTEXT))
-        )
+        watched = Watched(facts, Histories(rows, rows.copy()), scratch_for(width, width + 1))
         unused = np.zeros(0)
         episode = layout.Episode(
             at=marks,
