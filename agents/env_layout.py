@@ -76,8 +76,10 @@ NUM_VALUES = 15
 NUM_ORDERS = 3  # fixed orders by which visible jobs are chosen
 NUM_TURNS = NUM_ORDERS + 3
 
-WAITS = 1  # Episode.mark
-CHOSEN = 2
+# Episode.mark of waiting jobs
+WAITS = 1
+FITS = 2  # it could start now
+CHOSEN = 4  # added to either once it is to be seen
 
 BOUND_S = 10.0
 """Run times below this count as this in the bounded slowdown."""
@@ -90,6 +92,7 @@ class Episode(NamedTuple):
         at: (NUM_MARKS,) where it stands.
         value: (NUM_VALUES,) the same in seconds and rewards.
         visible: (K,) rows of the visible jobs, in the order of submission.
+        fits: (K,) whether they could start when they were chosen.
         mark: (W,) scratch: zeros.
         order: (NUM_ORDERS, W) rows by request, area and size.
         turn: (NUM_TURNS,) scratch.
@@ -103,6 +106,7 @@ class Episode(NamedTuple):
     at: IntArray
     value: FloatArray
     visible: IntArray
+    fits: BoolArray
     mark: IntArray
     order: IntArray
     turn: IntArray
@@ -211,8 +215,8 @@ def watched_at(t: IntArray) -> Watched:
 def episode_at(t: IntArray) -> Episode:
     """The episode."""
     return Episode(
-        ints(t[0]), floats(t[1]), ints(t[2]), ints(t[3]), int_table(t[4]), ints(t[5]), ints(t[6]), floats(t[7]),
-        floats(t[8]), single_table(t[9]), flags(t[10]),
+        ints(t[0]), floats(t[1]), ints(t[2]), flags(t[3]), ints(t[4]), int_table(t[5]), ints(t[6]), ints(t[7]),
+        floats(t[8]), floats(t[9]), single_table(t[10]), flags(t[11]),
     )  # fmt: skip
 
 
