@@ -74,6 +74,9 @@ class Batch:
 
             self._step = protocol_kernel.step
 
+    def __reduce__(self) -> str:
+        raise TypeError("an environment is not copied or pickled, its arrays do not move: make another of the same")
+
     def draw(self, rng: np.random.Generator) -> Window:
         """A random trace, and a random window of it with as much warm-up as the rules ask for."""
         source = int(rng.integers(len(self.sources)))
