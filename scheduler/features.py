@@ -66,6 +66,10 @@ FEATURES: tuple[Feature, ...] = (
     Feature("user_day", "log(1 + the user's share of the cluster in %, half-life a day) / 5", 0.0, 1.0),
     Feature("user_week", "as user_day, half-life a week", 0.0, 1.0),
     Feature("log_slowdown", "log of the bounded slowdown if it started now and ran as expected, / 10", 0.0, 1.5),
+    Feature("age", "waiting time over five days, at most 4", 0.0, 4.0),
+    Feature(
+        "relative_age", "waiting time over five times that in which all there is could be done, at most 4", 0.0, 4.0
+    ),
 )
 """The columns in the order of ``kernels.features.write_row``."""
 

@@ -7,14 +7,14 @@ the pass. What decides is the same kernels, so the two start every job at the sa
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from shunter.scheduler.jit import compiled
 from shunter.scheduler.kernels.estimates import Estimates, correct, learn_run, predict
 from shunter.scheduler.kernels.fairshare import Usage, change_usage, score_by_usage
-from shunter.scheduler.kernels.features import note_ended, note_started, note_submitted
+from shunter.scheduler.kernels.features import Facts, Histories, note_ended, note_started, note_submitted
 from shunter.scheduler.kernels.learned import Learned, anything_fits, order_queue
 from shunter.scheduler.kernels.passes import absorb, run_pass
 from shunter.scheduler.kernels.sorting import Sorting, sort_queue
@@ -82,8 +82,39 @@ class Loop(NamedTuple):
     sorting: Sorting
 
 
+class Times(Protocol):
+    """Of ``Jobs``, what events are made of."""
+
+    @property
+    def submit_s(self) -> FloatArray: ...
+    @property
+    def run_s(self) -> FloatArray: ...
+
+
+class Ends(Protocol):
+    """Of ``Loop``, where events stand."""
+
+    @property
+    def at(self) -> IntArray: ...
+    @property
+    def end_s(self) -> FloatArray: ...
+    @property
+    def end_row(self) -> IntArray: ...
+    @property
+    def finished(self) -> IntArray: ...
+
+
+class Watched(Protocol):
+    """Of ``Learned``, what ends are noted in."""
+
+    @property
+    def facts(self) -> Facts: ...
+    @property
+    def histories(self) -> Histories: ...
+
+
 @compiled
-def push_end(loop: Loop, end_s: float, row: Int) -> None:
+def push_end(loop: Ends, end_s: float, row: Int) -> None:
     """A job will end."""
     place = loop.at[PENDING]
     loop.at[PENDING] += 1
@@ -99,7 +130,7 @@ def push_end(loop: Loop, end_s: float, row: Int) -> None:
 
 
 @compiled
-def pop_end(loop: Loop) -> Int:
+def pop_end(loop: Ends) -> Int:
     """The row of the job that ends first."""
     first = loop.end_row[0]
     loop.at[PENDING] -= 1
@@ -150,7 +181,7 @@ def order_waiting(st: State, jobs: Jobs, loop: Loop, learned: Learned | None, ki
 
 
 @compiled
-def take_ends(jobs: Jobs, loop: Loop, learned: Learned | None, by_row: bool, now_s: float) -> Int:
+def take_ends(jobs: Times, loop: Ends, learned: Watched | None, by_row: bool, now_s: float) -> Int:
     """Write the jobs that end now into ``finished``; where sums are kept of them, in the order of their rows."""
     count = np.int64(0)
     while loop.at[PENDING] > 0 and loop.end_s[0] <= now_s:
@@ -165,6 +196,17 @@ def take_ends(jobs: Jobs, loop: Loop, learned: Learned | None, by_row: bool, now
         for i in range(count):
             note_ended(learned.facts, learned.histories, loop.finished[i], jobs.run_s[loop.finished[i]], now_s)
     return count
+
+
+@compiled
+def time_of_next(jobs: Times, loop: Ends) -> float:
+    """When the next job ends or arrives; inf when none does."""
+    now_s = np.inf
+    if loop.at[NEXT] < loop.at[LAST]:
+        now_s = jobs.submit_s[loop.at[NEXT]]
+    if loop.at[PENDING] > 0:
+        now_s = min(now_s, loop.end_s[0])
+    return now_s
 
 
 @compiled
@@ -187,11 +229,7 @@ def roll(
     while at[NEXT] < at[LAST] or at[PENDING] > 0:
         if at[EVENTS] >= until:
             return False
-        now_s = np.inf
-        if at[NEXT] < at[LAST]:
-            now_s = jobs.submit_s[at[NEXT]]
-        if at[PENDING] > 0:
-            now_s = min(now_s, loop.end_s[0])
+        now_s = time_of_next(jobs, loop)
         ended = take_ends(jobs, loop, learned, uses or learned is not None, now_s)
         first = at[NEXT]
         while at[NEXT] < at[LAST] and jobs.submit_s[at[NEXT]] <= now_s:

@@ -13,6 +13,7 @@ import numpy as np
 
 from shunter.scheduler.jit import arithmetic, compiled
 from shunter.scheduler.kernels.features import (
+    CONTEXT_DRAIN_S,
     CONTEXT_FREE,
     CONTEXT_LEFT,
     CONTEXT_LENGTH,
@@ -24,6 +25,7 @@ from shunter.scheduler.kernels.features import (
     Histories,
     Scene,
     Scratch,
+    age,
     alike_terms,
     fits_now,
     log_expected,
@@ -31,6 +33,7 @@ from shunter.scheduler.kernels.features import (
     log_slowdown,
     log_until,
     log_wait,
+    relative_age,
     user_terms,
 )
 from shunter.scheduler.kernels.network import BLOCK
@@ -164,11 +167,11 @@ def write_block(
         x[15, i] = until_free(scratch, memo, len(scene.running), free, wanted)
         x[22, i] = memo.users[user, 6]
         x[23, i] = memo.users[user, 7]
-    write_formulas(memo, facts.total[0], free, (count + 7) // 8 * 8, x)
+    write_formulas(memo, facts.total[0], free, scratch.context[CONTEXT_DRAIN_S], (count + 7) // 8 * 8, x)
 
 
 @arithmetic
-def write_formulas(memo: Memo, total: float, free: float, width: Int, x: FloatArray) -> None:
+def write_formulas(memo: Memo, total: float, free: float, drain_s: float, width: Int, x: FloatArray) -> None:
     """Write the columns that are formulas of what ``write_block`` has gathered, several jobs at once."""
     for i in range(width):
         x[2, i] = memo.wanted[i] / total
@@ -186,3 +189,7 @@ def write_formulas(memo: Memo, total: float, free: float, width: Int, x: FloatAr
         x[16, i] = memo.log_run[i] / LOG_SPAN
     for i in range(width):
         x[24, i] = log_slowdown(memo.wait_s[i], memo.log_run[i])
+    for i in range(width):
+        x[25, i] = age(memo.wait_s[i])
+    for i in range(width):
+        x[26, i] = relative_age(memo.wait_s[i], drain_s)

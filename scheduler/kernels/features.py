@@ -26,7 +26,7 @@ from shunter.scheduler.layout import (
 )
 from shunter.scheduler.types import FloatArray, Int, IntArray
 
-NUM_FEATURES = 25
+NUM_FEATURES = 27
 
 LOG_SPAN = 15.0
 """Logarithms of seconds are divided by this: e^15 s are 38 days."""
@@ -41,6 +41,11 @@ NEWEST = 0.25
 """Least weight of the newest job in the running means of a history."""
 
 DAY_S = 86_400.0
+LONG_S = 5 * DAY_S
+"""The unit of ages."""
+
+MOST_AGE = 4.0
+
 HALF_LIVES_S = (DAY_S, 7 * DAY_S)
 """After how long the use of the cluster counts half, in the two sums kept of it."""
 
@@ -61,7 +66,8 @@ CONTEXT_LENGTH = 1  # features 18 to 21
 CONTEXT_QUEUED = 2
 CONTEXT_LEFT = 3
 CONTEXT_OLDEST = 4
-NUM_CONTEXT = 5
+CONTEXT_DRAIN_S = 5  # seconds in which the whole cluster could do what runs and waits, by the requests
+NUM_CONTEXT = 6
 
 
 class Facts(NamedTuple):
@@ -224,6 +230,7 @@ def note_context(facts: Facts, scratch: Scratch, scene: Scene, now_s: float) -> 
     scratch.context[CONTEXT_QUEUED] = np.log1p(area / (total * 3600.0)) / 5.0
     scratch.context[CONTEXT_LEFT] = np.log1p(left / total) / LOG_SPAN
     scratch.context[CONTEXT_OLDEST] = np.log1p(oldest_s) / LOG_SPAN
+    scratch.context[CONTEXT_DRAIN_S] = (area + left) / total
 
 
 @compiled
@@ -296,6 +303,18 @@ def log_slowdown(wait_s: float, log_run: float) -> float:
     return log_of(max((wait_s + run_s) / max(run_s, BOUND_S), 1.0) + (wait_s - wait_s)) / 10.0
 
 
+@arithmetic
+def age(wait_s: float) -> float:
+    """Feature 25."""
+    return min(wait_s / LONG_S, MOST_AGE)
+
+
+@arithmetic
+def relative_age(wait_s: float, drain_s: float) -> float:
+    """Feature 26."""
+    return min(wait_s / (5.0 * (drain_s + 3600.0)), MOST_AGE)
+
+
 @compiled
 def log_until(scratch: Scratch, count: Int, free: float, wanted: float) -> float:
     """Feature 15."""
@@ -346,6 +365,8 @@ def write_row(
     x[22] = x22
     x[23] = x23
     x[24] = log_slowdown(wait_s, log_run)
+    x[25] = age(wait_s)
+    x[26] = relative_age(wait_s, context[CONTEXT_DRAIN_S])
 
 
 @compiled
