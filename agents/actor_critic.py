@@ -16,7 +16,7 @@ from sb3_contrib.common.maskable.distributions import MaskableDistribution
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from torch import Tensor, nn
 
-from shunter.agents.networks import Queues, QueueNetwork, pack
+from shunter.agents.networks import QueueNetwork, Queues, pack
 
 FORBIDDEN = -1e8
 """Logit of what the mask forbids."""

@@ -84,6 +84,10 @@ class QueueNetwork(nn.Module):
         """(R,) scores and (R, width) what is known of each job."""
         raise NotImplementedError
 
+    def last_layer(self) -> tuple[nn.Parameter, ...]:
+        """The parameters in which the scores are linear."""
+        raise NotImplementedError
+
     def forward(self, features: Tensor) -> Tensor:
         """(Q,) scores of the jobs of one queue (Q, F)."""
         return self.encode(one_queue(features))[0]
@@ -114,6 +118,10 @@ class KernelNetwork(QueueNetwork):
         hidden = torch.relu(nn.functional.linear(queues.rows, self.w1, self.b1))
         hidden = torch.relu(nn.functional.linear(hidden, self.w2, self.b2))
         return queues.rows @ self.skip + hidden @ self.w3, hidden
+
+    def last_layer(self) -> tuple[nn.Parameter, ...]:
+        """``skip`` and ``w3``."""
+        return self.skip, self.w3
 
 
 class AttentionNetwork(QueueNetwork):
@@ -147,6 +155,10 @@ class AttentionNetwork(QueueNetwork):
         """(Q,) scores of the jobs of one queue (Q, F); what is exported: no packing."""
         known = self.attend(self.embed(features).unsqueeze(0), None).squeeze(0)
         return features @ self.skip + self.score(known).squeeze(1)
+
+    def last_layer(self) -> tuple[nn.Parameter, ...]:
+        """``skip`` and the layer behind the blocks."""
+        return self.skip, self.score.weight, self.score.bias
 
     def attend(self, known: Tensor, present: Tensor | None) -> Tensor:
         """(B, L, width) after all blocks; places that hold no job are looked at by none."""
