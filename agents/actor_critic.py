@@ -23,6 +23,12 @@ FORBIDDEN = -1e8
 
 CRITIC_UNITS = 32
 
+ROOM = 65_536
+"""Rows for which a new buffer has room; it grows."""
+
+LENGTH_SPAN = 4.0
+"""The logarithm of the queue's length is divided by this."""
+
 
 class Choice:
     """Masked choice among the jobs of each queue and waiting: the categorical distribution over L + 1 places.
@@ -87,9 +93,9 @@ class QueuePolicy(MaskableActorCriticPolicy):
     def judge(self, queues: Queues) -> tuple[Tensor, Tensor]:
         """(B, L + 1) logits and (B,) values."""
         scores, known = self.network.encode(queues)
-        pooled = queues.mean(torch.cat((known, queues.rows), 1))
         length = torch.bincount(queues.queue, minlength=queues.count).unsqueeze(1)
-        pooled = torch.cat((pooled, torch.log1p(length.to(pooled.dtype)) / 4.0), 1)
+        length = torch.log1p(length.to(known.dtype)) / LENGTH_SPAN
+        pooled = torch.cat((queues.mean(known), queues.mean(queues.rows), length), 1)
         logits = torch.cat((queues.spread(-scores, FORBIDDEN), self.wait(pooled)), 1)
         return logits, self.critic(pooled).squeeze(1)
 
@@ -139,9 +145,11 @@ class QueueBuffer(MaskableRolloutBuffer):
         """Forget everything."""
         super().reset()
         self.action_masks = np.ones((self.buffer_size, self.n_envs, self.mask_dims), dtype=np.bool_)
-        self.pieces: list[np.ndarray[Any, np.dtype[np.float32]]] = []
-        self.slots: list[np.ndarray[Any, np.dtype[np.int64]]] = []
+        self.num_rows = 0
         self.lengths = np.zeros((self.buffer_size, self.n_envs), dtype=np.int64)
+        if not hasattr(self, "rows"):
+            self.rows = np.empty((ROOM, self.obs_shape[1] - 1), dtype=np.float32)
+            self.slot = np.empty(ROOM, dtype=np.int64)
 
     def add(
         self,
@@ -155,8 +163,13 @@ class QueueBuffer(MaskableRolloutBuffer):
     ) -> None:
         """Take in one step of all environments."""
         present = obs[:, :, -1] > 0.5
-        self.pieces.append(obs[present][:, :-1])
-        self.slots.append(np.nonzero(present)[1])
+        queue, slot = np.nonzero(present)
+        first, self.num_rows = self.num_rows, self.num_rows + len(slot)
+        if self.num_rows > len(self.slot):
+            self.rows = np.resize(self.rows, (2 * self.num_rows, self.rows.shape[1]))
+            self.slot = np.resize(self.slot, 2 * self.num_rows)
+        self.rows[first : self.num_rows] = obs[queue, slot, :-1]
+        self.slot[first : self.num_rows] = slot
         self.lengths[self.pos] = present.sum(1)
         if action_masks is not None:
             self.action_masks[self.pos] = action_masks
@@ -171,7 +184,6 @@ class QueueBuffer(MaskableRolloutBuffer):
     def get(self, batch_size: int | None = None) -> Any:
         """Minibatches in random order, every step in one of them."""
         if not self.generator_ready:
-            self.rows, self.slot = np.concatenate(self.pieces), np.concatenate(self.slots)
             ends = np.cumsum(self.lengths.reshape(-1)).reshape(self.lengths.shape)
             # Rows stand in the order of time, everything else is handed out environment by environment.
             self.first = (ends - self.lengths).swapaxes(0, 1).reshape(-1)

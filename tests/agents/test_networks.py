@@ -119,3 +119,21 @@ def test_attention_is_small_and_new_networks_have_no_opinion() -> None:
     for kind in KINDS.values():
         assert torch.equal(kind()(features), torch.zeros(5))
         assert kind().encode(one_queue(features))[1].abs().sum() > 0
+
+
+def test_the_fast_form_of_the_kernel_has_the_scores_and_gradients_of_its_definition() -> None:
+    """More rows than are worked on at once; gradients reach every weight through scores and through the trunk."""
+    network = trained("kernel")
+    assert isinstance(network, KernelNetwork)
+    batch = pack(queues([300] * 20, 300))
+    weight = torch.randn(len(batch.rows), generator=torch.Generator().manual_seed(5))
+    scores, known = network.encode(batch)
+    (scores @ weight / 100 + known.pow(2).mean()).backward()
+    fast = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
+    network.zero_grad()
+    hidden = torch.relu(torch.relu(batch.rows @ network.w1.T + network.b1) @ network.w2.T + network.b2)
+    slow_scores = network(batch.rows)
+    (slow_scores @ weight / 100 + hidden.pow(2).mean()).backward()
+    torch.testing.assert_close(scores, slow_scores)
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(fast[name], parameter.grad, rtol=1e-4, atol=1e-4)
