@@ -277,11 +277,22 @@ def refuse_different_jobs(a: Result, b: Result) -> None:
             )
 
 
-def window_draws(num_windows: int, rng: np.random.Generator) -> FloatArray | None:
-    """(B, K) how often each window is drawn in each replicate; None for too few windows."""
+def window_draws(num_windows: int, rng: np.random.Generator, block: int = 1) -> FloatArray | None:
+    """(B, K) how often each window is drawn in each replicate; None for too few windows.
+
+    With ``block`` above 1, so many consecutive windows are drawn together, and the last is followed by the first, so
+    that each is drawn as often as any other (Politis & Romano, A circular block-resampling procedure for stationary
+    data, 1992).
+    """
     if num_windows < MIN_WINDOWS:
         return None
-    return rng.multinomial(num_windows, np.full(num_windows, 1 / num_windows), size=REPLICATES).astype(np.float64)
+    if block == 1:
+        return rng.multinomial(num_windows, np.full(num_windows, 1 / num_windows), size=REPLICATES).astype(np.float64)
+    begins = rng.integers(0, num_windows, size=(REPLICATES, -(-num_windows // block), 1))
+    drawn = ((begins + np.arange(block)) % num_windows).reshape(REPLICATES, -1)[:, :num_windows]
+    places = drawn + num_windows * np.arange(REPLICATES)[:, None]
+    counts = np.bincount(places.ravel(), minlength=REPLICATES * num_windows)
+    return counts.reshape(REPLICATES, num_windows).astype(np.float64)
 
 
 def paired_difference(
@@ -323,15 +334,15 @@ def paired_difference(
     )
 
 
-def expanded_quantiles(num_windows: int) -> tuple[float, float]:
-    """Quantiles of the bootstrap distribution that make a 95 % interval from ``num_windows`` independent windows.
+def expanded_quantiles(num_windows: int, level: float = LEVEL) -> tuple[float, float]:
+    """Quantiles of the bootstrap distribution that make an interval from ``num_windows`` independent windows.
 
     A plain percentile interval of K values is too narrow by ``sqrt((K − 1) / K)`` and by the step from Student's t to
     the normal distribution; the expanded one takes ``Φ(−sqrt(K / (K − 1)) t)`` instead of 2.5 %. Student's quantile
     is Fisher and Cornish's expansion (1960), off by less than 0.01 from four degrees of freedom on.
     """
     normal = NormalDist()
-    z, nu = normal.inv_cdf((1 + LEVEL) / 2), num_windows - 1
+    z, nu = normal.inv_cdf((1 + level) / 2), num_windows - 1
     t = z + (z**3 + z) / (4 * nu) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * nu**2)
     t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * nu**3)
     low = normal.cdf(-math.sqrt(num_windows / nu) * t)

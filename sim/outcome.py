@@ -68,7 +68,7 @@ def make_result(
     """
     workload = simulation.workload
     settings = simulation.options.settings
-    start_s, end_s = _times(simulation)
+    start_s, end_s = times_of(simulation)
     jobs = _job_table(simulation, start_s, end_s)
     counters = simulation.state.counters
     manifest = manifest | {
@@ -100,7 +100,7 @@ def make_result(
     )
 
 
-def _times(simulation: Simulation) -> tuple[FloatArray, FloatArray]:
+def times_of(simulation: Simulation) -> tuple[FloatArray, FloatArray]:
     """(J,) first starts and ends; NaN where there is none."""
     if simulation.lifecycle is not None:
         return simulation.lifecycle.first_start_s, simulation.lifecycle.end_s

@@ -322,7 +322,7 @@ def run_manifest(
             "format": trace.format,
             "sha256": trace.sha256,
             "jobs": len(trace.jobs),
-            "jobs_sha256": _jobs_hash(trace),
+            "jobs_sha256": jobs_hash(trace),
             "start_unix_s": trace.start_unix_s,
             "rows_read": trace.cleaning.rows_read,
             "dropped": dict(trace.cleaning.dropped),
@@ -353,7 +353,7 @@ def run_manifest(
     }
 
 
-def _jobs_hash(trace: Trace) -> str:
+def jobs_hash(trace: Trace) -> str:
     """SHA-256 of what a replay depends on: generated traces and windows have no file to be told apart by."""
     digest = hashlib.sha256()
     for name, dtype in trace.jobs.frame.schema.items():

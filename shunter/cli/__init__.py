@@ -10,6 +10,7 @@ from shunter import __version__
 from shunter.cli.cluster import app as cluster_app
 from shunter.cli.compare import compare_command
 from shunter.cli.demo import demo_command
+from shunter.cli.evaluate import evaluate_command
 from shunter.cli.simulate import simulate_command
 from shunter.cli.traces import app as traces_app
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command("simulate")(simulate_command)
 app.command("compare")(compare_command)
+app.command("evaluate")(evaluate_command)
 app.command("demo")(demo_command)
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(traces_app, name="traces")

@@ -187,12 +187,21 @@ def check_writable(folder: Path) -> None:
     Raises:
         OutputError: The folder cannot be made, or nothing can be written in it.
     """
-    import os
-    import tempfile
-
     from shunter.sim.run_folder import refuse_foreign
 
     refuse_foreign(folder)
+    check_folder(folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Make sure that files can be written in a folder, which is made where there is none.
+
+    Raises:
+        OutputError: The folder cannot be made, or nothing can be written in it.
+    """
+    import os
+    import tempfile
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".shunter-", dir=folder)

@@ -1,0 +1,198 @@
+"""What an evaluation says: means with intervals, learned policies against the best heuristic, seeds, other traces.
+
+Pure: from the windows' metrics and a seed to plain values, the same every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from shunter.agents.evaluation import Contender, Evaluation
+from shunter.agents.replays import METRICS
+from shunter.agents.statistics import MARGIN, TEST_LEVEL, Draws, draw, paired_ratio, rank_seeds
+from shunter.scheduler.metrics import METRICS as DEFINITIONS
+from shunter.scheduler.types import FloatArray
+from shunter.sim.compare import LEVEL, REPLICATES
+
+MAIN_METRIC = "avg_bounded_slowdown"
+"""By this the best heuristic of the matrix is chosen, and seeds are ranked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One trace under one backfilling.
+
+    Attributes:
+        case: Position of the trace.
+        backfill: Backfilling.
+        contenders: Policies, in the order of the tables.
+        values: Metric → (P, K) its value under each policy in each window; only metrics that all windows give.
+        jobs: (K,) jobs of each window.
+    """
+
+    case: int
+    backfill: str
+    contenders: tuple[Contender, ...]
+    values: dict[str, FloatArray]
+    jobs: FloatArray
+
+    def best(self, metric: str) -> int | None:
+        """Position of the heuristic with the best mean; None without heuristics."""
+        means = self.values[metric].mean(axis=1)
+        known = [i for i, c in enumerate(self.contenders) if c.kind == "heuristic"]
+        if not known:
+            return None
+        return (min if less_is_better(metric) else max)(known, key=lambda i: float(means[i]))
+
+    def same_as(self) -> list[int]:
+        """(P,) position of the first policy that gave the very same values in every window: itself, or an earlier one.
+
+        Orderings that read what a log does not say (priorities, deadlines) all come out as first come, first served.
+        """
+        stacked = np.concatenate([self.values[name] for name in self.values], axis=1)
+        return [next(j for j in range(i + 1) if np.array_equal(stacked[j], stacked[i])) for i in range(len(stacked))]
+
+
+def less_is_better(metric: str) -> bool:
+    """Direction of a metric."""
+    return DEFINITIONS[metric].less_is_better is not False
+
+
+def scores_of(evaluation: Evaluation) -> list[Scores]:
+    """One for every trace and backfilling."""
+    work, found = evaluation.work, []
+    for case in range(len(work.cases)):
+        for backfill in work.backfills:
+            rows = [evaluation.windows[case, backfill, i] for i in range(len(work.contenders))]
+            names = [name for name in METRICS if all(name in window for row in rows for window in row)]
+            values = {name: np.asarray([[window[name] for window in row] for row in rows]) for name in names}
+            jobs = np.asarray([window["jobs"] for window in rows[0]])
+            found.append(Scores(case, backfill, work.contenders, values, jobs))
+    return found
+
+
+def judge(evaluation: Evaluation, *, seed: int = 0, margin: float = MARGIN, seeds: bool = False) -> dict[str, Any]:
+    """Everything that an evaluation says, as plain values.
+
+    Args:
+        evaluation: What was measured.
+        seed: Of the resampling.
+        margin: Ratios surely within 1 ± this are called equal.
+        seeds: The learned policies are seeds of one training.
+    """
+    work = evaluation.work
+    tables = [table_of(evaluation, scores, seed=seed, margin=margin) for scores in scores_of(evaluation)]
+    found = {
+        "protocol": work.protocol.to_dict(),
+        "resampling": {
+            "seed": seed,
+            "replicates": REPLICATES,
+            "level": LEVEL,
+            "test_level": TEST_LEVEL,
+            "margin": margin,
+        },
+        "policies": [
+            {"policy": c.label, "kind": c.kind, "origin": c.origin, "sha256": c.sha256} for c in work.contenders
+        ],
+        "traces": tables,
+        "matrix": matrix_of(tables, work.contenders),
+    }
+    if seeds:
+        found["seeds"] = [seeds_of(table) for table in tables]
+    return found
+
+
+def table_of(evaluation: Evaluation, scores: Scores, *, seed: int, margin: float) -> dict[str, Any]:
+    """One trace under one backfilling: policies × metrics, and every learned policy against the heuristics."""
+    case = evaluation.work.cases[scores.case]
+    draws = draw(len(scores.jobs), consecutive=evaluation.work.protocol.consecutive, seed=seed)
+    same = scores.same_as()
+    return {
+        "trace": case.name,
+        "sha256": case.period.sha256,
+        "cluster": case.cluster.name,
+        "period": {"first": case.period.first, "last": case.period.last},
+        "backfill": scores.backfill,
+        "windows": len(scores.jobs),
+        "windows_drawn_together": draws.block,
+        "jobs": int(scores.jobs.sum()),
+        "has_requests": bool(case.trace.jobs.frame["requested_s"].count()),
+        "policies": [
+            {
+                "policy": contender.label,
+                "kind": contender.kind,
+                "same_as": scores.contenders[same[i]].label if same[i] != i else None,
+                "metrics": {
+                    name: {"mean": float(values[i].mean()), "interval": draws.mean(values[i])}
+                    for name, values in scores.values.items()
+                },
+            }
+            for i, contender in enumerate(scores.contenders)
+        ],
+        "best_heuristic": {
+            name: scores.contenders[best].label for name in scores.values if (best := scores.best(name)) is not None
+        },
+        "comparisons": [
+            comparison(scores, i, j, name, draws, margin)
+            for i, contender in enumerate(scores.contenders)
+            if contender.kind == "learned"
+            for name in scores.values
+            for j, other in enumerate(scores.contenders)
+            if other.kind == "heuristic" and same[j] == j
+        ],
+    }
+
+
+def comparison(scores: Scores, i: int, j: int, metric: str, draws: Draws, margin: float) -> dict[str, Any]:
+    """Policy ``i`` against policy ``j`` by one metric."""
+    values = scores.values[metric]
+    found = paired_ratio(values[i], values[j], draws, less_is_better=less_is_better(metric), margin=margin)
+    return {
+        "policy": scores.contenders[i].label,
+        "against": scores.contenders[j].label,
+        "is_best": scores.best(metric) == j,
+        "metric": metric,
+        **asdict(found),
+        "win_rate": found.win_rate,
+    }
+
+
+def seeds_of(table: dict[str, Any], metric: str = MAIN_METRIC) -> dict[str, Any]:
+    """Worst, middle and best of the learned policies on one trace, by the mean of one metric."""
+    learned = [row for row in table["policies"] if row["kind"] == "learned" and metric in row["metrics"]]
+    means = [row["metrics"][metric]["mean"] for row in learned]
+    if not means:
+        return {}
+    ranked = rank_seeds(means, less_is_better=less_is_better(metric))
+    return {
+        "trace": table["trace"],
+        "backfill": table["backfill"],
+        "metric": metric,
+        "num": len(means),
+        **{name: {"policy": learned[place]["policy"], "mean": means[place]} for name, place in asdict(ranked).items()},
+    }
+
+
+def matrix_of(
+    tables: Sequence[dict[str, Any]], contenders: Sequence[Contender], metric: str = MAIN_METRIC
+) -> dict[str, Any] | None:
+    """Learned policies × traces: ratio to the best heuristic; None without learned policies.
+
+    Ratios are of means; ``interval`` is that of the ratio.
+    """
+    learned = [c.label for c in contenders if c.kind == "learned"]
+    if not learned:
+        return None
+    columns = [{"trace": table["trace"], "backfill": table["backfill"]} for table in tables]
+    rows = []
+    for label in learned:
+        cells = []
+        for table in tables:
+            found = [c for c in table["comparisons"] if c["policy"] == label and c["metric"] == metric and c["is_best"]]
+            cells.append({k: found[0][k] for k in ("against", "ratio", "interval", "verdict")} if found else None)
+        rows.append({"policy": label, "cells": cells})
+    return {"metric": metric, "columns": columns, "rows": rows}

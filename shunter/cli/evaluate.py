@@ -1,0 +1,273 @@
+"""``shunter evaluate``: learned policies and heuristics on the same windows, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shunter.scheduler.errors import UsageError
+
+if TYPE_CHECKING:
+    from shunter.agents.evaluation import Case, Contender, Evaluation, Work
+    from shunter.agents.protocols import Protocol
+
+EXAMPLE = """
+Examples:
+
+`shunter evaluate models/mine SDSC-SP2-1998-4.2-cln.swf.gz --out judged`
+
+`shunter evaluate SDSC-SP2-1998-4.2-cln.swf.gz --protocol rlscheduler --policy sjf --policy f1`
+"""
+
+
+def evaluate_command(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[BUNDLE]… TRACE…",
+            help="Bundles of learned policies (folders; learned: the shipped one) and traces (files of any known "
+            "format, demo:hpc, demo:gpu), each trace with :FIRST:COUNT behind it to take only these jobs.",
+            show_default=False,
+        ),
+    ],
+    protocol: Annotated[
+        str,
+        typer.Option(
+            "--protocol",
+            help="windows (many, from warm queues), full (the test period in one replay) or rlscheduler (the ten "
+            "published windows, by that simulator's rules).",
+        ),
+    ] = "windows",
+    backfill: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backfill",
+            "-b",
+            help="As for simulate; several are judged apart. Default: easy; rlscheduler: easy, none.",
+        ),
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option("--policy", "-P", help="Heuristic to set against, several times. Default: all that there are."),
+    ] = None,
+    window_jobs: Annotated[
+        int | None, typer.Option("--window-jobs", help="Jobs of a window. Default: 1024, fewer in short periods.")
+    ] = None,
+    warm_up: Annotated[
+        int | None, typer.Option("--warm-up", help="Jobs replayed before what is counted. Default: 1000, or a quarter.")
+    ] = None,
+    cool_down: Annotated[
+        int | None, typer.Option("--cool-down", help="Jobs replayed after it. Default: 1000, or an eighth.")
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="All jobs of each trace, not only its test period (the last 25 %).")
+    ] = False,
+    seeds: Annotated[
+        bool, typer.Option("--seeds", help="The bundles are seeds of one training: also print worst, median and best.")
+    ] = False,
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="Judge a bundle even on jobs that it was trained or chosen on.")
+    ] = False,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="As for simulate. Default: the cluster of each trace.")
+    ] = None,
+    trace_format: Annotated[
+        str | None, typer.Option("--format", help="Format of the traces; see `shunter traces list`.")
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad rows and report them.")] = False,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resampling.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for windows.parquet, summary.json, report.html and figures."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Take up an evaluation that was interrupted with the same --out.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Judge learned policies against every heuristic, on jobs that they have not seen."""
+    from shunter.agents.protocols import Protocol
+
+    rules = Protocol(protocol, window_jobs, warm_up, cool_down, whole)
+    if resume and out is None:
+        raise UsageError("--resume needs the --out of the interrupted evaluation")
+    bundles, traces = told_apart(what)
+    if not traces:
+        raise UsageError("no trace to judge on: give a trace file, demo:hpc or demo:gpu behind the bundles")
+    if seeds and len(bundles) < 2:
+        raise UsageError(f"--seeds needs at least two bundles, got {len(bundles)}")
+    backfills = tuple(dict.fromkeys(backfill or (["easy", "none"] if protocol == "rlscheduler" else ["easy"])))
+    work = make_work(rules, bundles, traces, backfills, policy, cluster, trace_format, skip_bad, allow_overlap, quiet)
+    if out is not None:
+        from shunter.agents.evaluation_files import refuse_strangers
+
+        refuse_strangers(out)
+    evaluation = run(work, out, resume=resume, workers=workers, quiet=quiet)
+    report(evaluation, out, seed=seed, seeds=seeds, quiet=quiet, as_json=as_json)
+
+
+evaluate_command.__doc__ = f"{evaluate_command.__doc__}\n{EXAMPLE}"
+
+
+def told_apart(what: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Bundles (folders) and traces.
+
+    Raises:
+        UsageError: Something is named twice.
+    """
+    for name in what:
+        if what.count(name) > 1:
+            raise UsageError(f"{name!r} is given twice")
+    bundles = [name for name in what if name == "learned" or name.startswith("model:") or Path(name).is_dir()]
+    return bundles, [name for name in what if name not in bundles]
+
+
+def make_work(
+    rules: Protocol,
+    bundles: Sequence[str],
+    traces: Sequence[str],
+    backfills: tuple[str, ...],
+    policies: Sequence[str] | None,
+    cluster: str | None,
+    trace_format: str | None,
+    skip_bad: bool,
+    allow_overlap: bool,
+    quiet: bool,
+) -> Work:
+    """Read everything and refuse what cannot be judged, before anything long begins.
+
+    Raises:
+        ShunterError: An unknown name, a bundle or trace that cannot be read, or a bundle that has seen the jobs.
+    """
+    from shunter.agents.evaluation import Work, contenders, refuse_seen
+    from shunter.cli.console import note
+
+    check_backfills(backfills, rules)
+    heuristics = contenders(rules, backfills, policies)
+    learned = [load_learned(name) for name in bundles]
+    cases = [open_case(name, rules, cluster, trace_format, skip_bad, quiet) for name in traces]
+    seen = refuse_seen(cases, learned)
+    if seen and not allow_overlap:
+        raise UsageError("; ".join(seen) + "; judge it on other jobs, or say --allow-overlap")
+    if not quiet:
+        for sentence in seen:
+            note(f"{sentence}: what follows says nothing about jobs that are new to it")
+    return Work(rules, tuple(cases), (*learned, *heuristics), backfills)
+
+
+def check_backfills(backfills: Sequence[str], rules: Protocol) -> None:
+    """Raise UsageError for an unknown backfilling."""
+    from shunter.scheduler.errors import nearest
+    from shunter.scheduler.state import BACKFILLS
+
+    known = ["none", "easy"] if rules.name == "rlscheduler" else list(BACKFILLS)
+    for name in backfills:
+        if name not in known:
+            raise UsageError(f"unknown --backfill {name!r} for protocol {rules.name}{nearest(name, known)}")
+
+
+def load_learned(name: str) -> Contender:
+    """A learned policy from its bundle."""
+    raise UsageError(f"{name}: bundles of learned policies cannot be read yet")
+
+
+def open_case(
+    text: str, rules: Protocol, cluster: str | None, trace_format: str | None, skip_bad: bool, quiet: bool
+) -> Case:
+    """Read a trace, and what is to be judged on of it."""
+    from dataclasses import replace
+
+    from shunter.agents.evaluation import make_case
+    from shunter.agents.periods import TEST, parse_trace, part
+    from shunter.agents.protocols import stretches
+    from shunter.cli.runs import open_trace
+
+    name, rows = parse_trace(text)
+    trace, spec = open_trace(name, trace_format=trace_format, skip_bad=skip_bad, cluster=cluster, quiet=quiet)
+    if rows is None:
+        return make_case(trace, rules, cluster=spec, path=None if name.startswith("demo:") else Path(name))
+    if rules.name == "rlscheduler":
+        raise UsageError(f"{text}: protocol rlscheduler fixes its windows; give the trace without :FIRST:COUNT")
+    period = part(trace, TEST, rows[0], sum(rows))
+    case = make_case(trace, replace(rules, whole=True), cluster=spec)
+    return replace(case, period=period, stretches=tuple(stretches(rules, period)))
+
+
+def run(work: Work, out: Path | None, *, resume: bool, workers: int, quiet: bool) -> Evaluation:
+    """Make the replays; Ctrl-C keeps what is done when there is a folder for it."""
+    from shunter.agents.evaluation import Stopped, evaluate
+    from shunter.agents.evaluation_files import RESULTS
+    from shunter.cli.console import note, stop_on_signals
+    from shunter.cli.runs import check_folder, prepare_kernels
+
+    if out is not None:
+        check_folder(out)
+    prepare_kernels(quiet=quiet)
+    with stop_on_signals() as stop, progress_bar(quiet) as progress:
+        try:
+            return evaluate(
+                work,
+                results=None if out is None else out / RESULTS,
+                resume=resume,
+                workers=workers,
+                progress=progress,
+                should_stop=stop,
+            )
+        except Stopped as stopped:
+            how = "" if out is None else "; the same command with --resume takes it up"
+            note(f"interrupted after {stopped.done:,} of {stopped.total:,} replays{how}")
+            raise typer.Exit(130) from None
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
+    """A progress line on standard error with the replays done and the time left; nothing when it is no terminal."""
+    import sys
+
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("replays · {task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def update(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=what)
+
+        yield update
+
+
+def report(evaluation: Evaluation, out: Path | None, *, seed: int, seeds: bool, quiet: bool, as_json: bool) -> None:
+    """Print what was found, and write it."""
+    from shunter.agents.verdicts import judge
+    from shunter.cli.console import note, output, print_json
+
+    document = judge(evaluation, seed=seed, seeds=seeds)
+    if out is not None:
+        from shunter.agents.evaluation_files import write_evaluation
+
+        write_evaluation(evaluation, document, out)
+        if not quiet:
+            note(f"wrote {out / 'report.html'}")
+    if as_json:
+        print_json(document)
+        return
+    from shunter.cli.evaluation_tables import render_evaluation
+
+    console = output()
+    for part in render_evaluation(document):
+        console.print(part)
