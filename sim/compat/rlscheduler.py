@@ -290,7 +290,9 @@ def run_compiled(
     kind = {"wfp3": kernel.WFP3, "unicep": kernel.UNICEP}.get(policy, kernel.STATIC)
     rank = ranks(keys, strict=not backfill) if keys else np.zeros(len(jobs), np.int64)
     arrays = (jobs.submit_s, jobs.run_s, jobs.requested_s, jobs.procs, jobs.nodes, rank)
-    start_s, order = kernel.simulate(kernel.Jobs(*arrays, kind, trace.num_nodes, trace.procs_per_node), bool(backfill))
+    start_s, order = kernel.simulate(
+        kernel.Jobs(*arrays, kind, trace.num_nodes, trace.procs_per_node), bool(backfill), None
+    )
     return start_s, order
 
 

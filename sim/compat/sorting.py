@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-from numba import njit
-
+from shunter.scheduler.jit import allocating
 from shunter.scheduler.types import FloatArray, IntArray
 
 RUN = 16
 """Runs of this length are sorted by insertion before the merging."""
 
 
-@njit(cache=True)
+@allocating
 def sort_by_key(rows: IntArray, key: IntArray | FloatArray) -> None:
     """Sort ``rows`` and, with them, their ``key`` in place, both (J,); equal keys keep their order. O(J log J)."""
     count = len(rows)
@@ -32,7 +31,7 @@ def sort_by_key(rows: IntArray, key: IntArray | FloatArray) -> None:
         width *= 2
 
 
-@njit(cache=True)
+@allocating
 def merge(rows: IntArray, key: IntArray | FloatArray, middle: int) -> None:
     """Merge the sorted halves before and from ``middle``; nothing to do when they are in order already."""
     if key[middle - 1] <= key[middle]:

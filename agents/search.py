@@ -1,0 +1,196 @@
+"""Direct search for the weights of a small network, by covariance matrix adaptation on compiled replays.
+
+No gradients: a candidate is a vector of weights, its cost is what it reaches on a draw of stretches of every trace
+(``objective``). A score that is linear in the features is found in minutes on one core; it is a control in every table,
+and where a network with hidden units starts from.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shunter.scheduler.errors import UsageError
+from shunter.scheduler.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from shunter.agents.objective import Gain, Ground
+    from shunter.scheduler.kernels.network import Network
+
+MOST_FULL = 60
+"""Weights up to which the whole covariance is learned; beyond that its diagonal (Ros & Hansen, PPSN X, 2008)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to search.
+
+    Attributes:
+        hidden: Units of the two hidden layers; (0, 0) is a linear score.
+        seed: Of the draws.
+        generations: How many.
+        population: Candidates in a generation.
+        step: Standard deviation of the first generation.
+        stretches: Stretches of each trace that a generation is tried on.
+        decay: Cost of a squared weight of the hidden layers.
+    """
+
+    hidden: tuple[int, int] = (0, 0)
+    seed: int = 0
+    generations: int = 100
+    population: int = 14
+    step: float = 0.2
+    stretches: int = 2
+    decay: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if min(self.hidden) < 0 or (self.hidden[0] == 0) != (self.hidden[1] == 0):
+            raise UsageError(f"hidden layers {self.hidden}: both have units, or neither")
+        if self.generations < 1 or self.population < 4 or not self.step > 0 or self.stretches < 1:
+            raise UsageError("a search needs a generation, four candidates, a step above 0 and a stretch of each trace")
+
+
+@dataclass(slots=True)
+class Search:
+    """A search that can be stopped between two generations, saved and taken up.
+
+    Attributes:
+        plan: How to search.
+        generation: Generations that are done.
+        costs: Cost of the middle of each generation's candidates, on that generation's draw.
+        optimiser: Its state.
+        draws: Source of the draws of stretches.
+    """
+
+    plan: Plan
+    optimiser: Any
+    draws: np.random.Generator
+    generation: int = 0
+    costs: list[float] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, plan: Plan, start: Network | None = None) -> Search:
+        """A search around ``start``, or around shortest job first; hidden units that it lacks are drawn, silent."""
+        from cmaes import CMA, SepCMA
+
+        draws = np.random.default_rng(plan.seed)
+        middle = first_weights(plan, draws, start)
+        make = CMA if len(middle) <= MOST_FULL else SepCMA
+        optimiser = make(mean=middle, sigma=plan.step, seed=plan.seed, population_size=plan.population)
+        return cls(plan, optimiser, draws)
+
+    @property
+    def network(self) -> Network:
+        """The middle of the distribution: what the search has found."""
+        return unpacked(self.optimiser.mean, self.plan.hidden)
+
+    def run(
+        self,
+        grounds: Sequence[Ground],
+        *,
+        budget_s: float = np.inf,
+        after: Callable[[Search], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Search until the generations are done or time is up; returns whether they are done.
+
+        Args:
+            grounds: What to try candidates on.
+            budget_s: Seconds that this call may take.
+            after: Called after every generation: to show progress, or to save.
+            should_stop: Asked after every generation.
+        """
+        trials = [Trial.of(ground) for ground in grounds]
+        begin_s = time.perf_counter()
+        while self.generation < self.plan.generations:
+            drawn = [self._draw(len(trial.ground.first)) for trial in trials]
+            candidates = [self.optimiser.ask() for _ in range(self.optimiser.population_size)]
+            costs = [self._cost(candidate, trials, drawn) for candidate in candidates]
+            self.optimiser.tell(list(zip(candidates, costs, strict=True)))
+            self.generation += 1
+            self.costs.append(float(np.median(costs)))
+            if after is not None:
+                after(self)
+            if time.perf_counter() - begin_s > budget_s or (should_stop is not None and should_stop()):
+                break
+        return self.generation >= self.plan.generations
+
+    def _draw(self, count: int) -> IntArray:
+        """Which stretches of a trace this generation is tried on."""
+        return np.sort(self.draws.choice(count, min(self.plan.stretches, count), replace=False))
+
+    def _cost(self, weights: FloatArray, trials: Sequence[Trial], drawn: Sequence[IntArray]) -> float:
+        network = unpacked(weights, self.plan.hidden)
+        costs = [trial.gain(network, which).cost for trial, which in zip(trials, drawn, strict=True)]
+        return float(np.mean(costs) + self.plan.decay * np.square(weights[len(network.skip) :]).sum())
+
+    def save(self, path: Path) -> None:
+        """Write the search to a file, whole or not at all."""
+        part = path.with_suffix(path.suffix + ".partial")
+        part.write_bytes(pickle.dumps(self))
+        part.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A ground with the compiled replay that tries networks on it."""
+
+    ground: Ground
+    rollout: Any
+
+    @classmethod
+    def of(cls, ground: Ground) -> Trial:
+        """Set up the replay."""
+        from shunter.sim.rollout import Rollout
+
+        return cls(ground, Rollout(ground.workload, ground.backfill))
+
+    def gain(self, network: Network, stretches: IntArray | None = None) -> Gain:
+        """How a network compares with the best heuristics on some stretches, or on all."""
+        ground = self.ground
+        which = np.arange(len(ground.first)) if stretches is None else stretches
+        start_s = self.rollout.starts(network, ground.first[which], ground.last[which])
+        return ground.gain([ground.slowdowns(start_s, int(i)) for i in which], which)
+
+
+def first_weights(plan: Plan, draws: np.random.Generator, start: Network | None) -> FloatArray:
+    """Weights around which a search begins: those of ``start``; new hidden units see something but say nothing."""
+    from shunter.scheduler.kernels.features import NUM_FEATURES
+    from shunter.scheduler.kernels.network import Network
+
+    if start is not None and (len(start.b1), len(start.b2)) == plan.hidden:
+        return packed(start)
+    if start is not None and len(start.b1):
+        raise UsageError(f"a search over hidden layers {plan.hidden} cannot start from {len(start.b1), len(start.b2)}")
+    skip = np.zeros(NUM_FEATURES)
+    skip[0] = 1.0
+    wide, narrow = plan.hidden
+    w1 = draws.normal(scale=0.3, size=(wide, NUM_FEATURES))
+    w2 = draws.normal(scale=0.3, size=(narrow, wide))
+    zeros, silent = np.zeros(wide), np.zeros(narrow)
+    return packed(Network(skip if start is None else start.skip, w1, zeros, w2, silent, silent, zeros))
+
+
+def packed(network: Network) -> FloatArray:
+    """All weights of a network as one vector."""
+    parts = (network.skip, network.w1, network.b1, network.w2, network.b2, network.w3)
+    return np.concatenate([part.reshape(-1) for part in parts])
+
+
+def unpacked(weights: FloatArray, hidden: tuple[int, int]) -> Network:
+    """The network with these weights; the inverse of ``packed``."""
+    from shunter.scheduler.kernels.features import NUM_FEATURES
+    from shunter.scheduler.kernels.network import Network
+
+    wide, narrow = hidden
+    shapes = ((NUM_FEATURES,), (wide, NUM_FEATURES), (wide,), (narrow, wide), (narrow,), (narrow,))
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    parts = [part.reshape(shape).copy() for part, shape in zip(np.split(weights, ends[:-1]), shapes, strict=True)]
+    skip, w1, b1, w2, b2, w3 = parts
+    return Network(skip, w1, b1, w2, b2, w3, np.zeros(wide))
