@@ -50,6 +50,7 @@ class WindowSettings(_Section):
     """What an episode is."""
 
     jobs: Annotated[int, Field(ge=16)]
+    warm_jobs: Annotated[int, Field(ge=0)]
     visible: Annotated[int, Field(ge=2)]
     backfill: Literal["none", "easy"]
     metric: Literal[METRICS]
@@ -63,9 +64,8 @@ class CurriculumSettings(_Section):
 
     loads: Annotated[tuple[Positive, ...], Field(min_length=1)]
     until: tuple[Share, ...]
-    generated_share: Share
+    generated_share: Annotated[float, Field(ge=0, lt=1)]
     generated_jobs: Annotated[int, Field(ge=64)]
-    generated_traces: Count
 
     @model_validator(mode="after")
     def _shares(self) -> CurriculumSettings:
@@ -115,10 +115,11 @@ class SelectionSettings(_Section):
     warm_up: Annotated[int, Field(ge=0)]
 
 
-class BudgetSettings(_Section):
-    """How a budget is divided."""
+class TuningSettings(_Section):
+    """The search over hyper-parameters."""
 
-    share_imitation: Annotated[float, Field(ge=0, lt=1)]
+    trials: Count
+    share: Annotated[float, Field(gt=0, lt=1)]
 
 
 class Settings(_Section):
@@ -130,7 +131,7 @@ class Settings(_Section):
     imitation: ImitationSettings
     ppo: PpoSettings
     selection: SelectionSettings
-    budget: BudgetSettings
+    tuning: TuningSettings
 
     def with_values(self, values: Mapping[str, Any]) -> Settings:
         """These with some values changed, by ``section.name``.
