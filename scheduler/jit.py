@@ -59,6 +59,19 @@ def allocating(function: Kernel) -> Kernel:
     return _stamped(njit(cache=True, _nrt=True)(function))  # type: ignore[call-overload]
 
 
+def compiled_after(*sources: Path) -> Callable[[Kernel], Kernel]:
+    """As ``compiled``, for kernels elsewhere that call kernels of other files than this folder's: name these files."""
+    contents = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in sources)
+
+    def wrap(function: Kernel) -> Kernel:
+        dispatcher: Any = compiled(function)
+        file = dispatcher._cache._cache_file
+        file._source_stamp = (*file._source_stamp, *contents)
+        return dispatcher  # type: ignore[no-any-return]
+
+    return wrap
+
+
 def is_on_disk(kernel: Any) -> bool:
     """Whether compiled code of the present kernels lies on disk; a stale or foreign one counts as absent."""
     return bool(kernel._cache._cache_file._load_index())

@@ -99,6 +99,14 @@ class Learned(NamedTuple):
     network: Network
 
 
+class Watched(NamedTuple):
+    """What histories need, whoever scores the jobs."""
+
+    facts: Facts
+    histories: Histories
+    scratch: Scratch
+
+
 @compiled
 def push_end(loop: Loop, end_s: float, row: Int) -> None:
     """A job will end."""
@@ -184,7 +192,7 @@ def sort_waiting(st: State, loop: Loop) -> None:
 
 
 @compiled
-def take_ends(jobs: Jobs, loop: Loop, learned: Learned | None, now_s: float) -> Int:
+def take_ends(jobs: Jobs, loop: Loop, learned: Learned | Watched | None, now_s: float) -> Int:
     """Write the jobs that end now into ``finished``; with histories, in the order of their rows."""
     count = np.int64(0)
     while loop.at[PENDING] > 0 and loop.end_s[0] <= now_s:
@@ -199,6 +207,35 @@ def take_ends(jobs: Jobs, loop: Loop, learned: Learned | None, now_s: float) -> 
         for i in range(count):
             note_ended(learned.facts, learned.histories, loop.finished[i], jobs.run_s[loop.finished[i]], now_s)
     return count
+
+
+@compiled
+def time_of_next(jobs: Jobs, loop: Loop) -> float:
+    """When the next job ends or arrives; inf when none does."""
+    now_s = np.inf
+    if loop.at[NEXT] < loop.at[LAST]:
+        now_s = jobs.submit_s[loop.at[NEXT]]
+    if loop.at[PENDING] > 0:
+        now_s = min(now_s, loop.end_s[0])
+    return now_s
+
+
+@compiled
+def next_instant(st: State, jobs: Jobs, loop: Loop, learned: Learned | Watched | None, mode: Int) -> float:
+    """Take in everything that happens at the next instant, and return its time; the pass is still to be made."""
+    at = loop.at
+    now_s = time_of_next(jobs, loop)
+    ended = take_ends(jobs, loop, learned, now_s)
+    first = at[NEXT]
+    while at[NEXT] < at[LAST] and jobs.submit_s[at[NEXT]] <= now_s:
+        if learned is not None and st.jobs_i[TASKS, at[NEXT]] > 0:
+            note_submitted(learned.facts, learned.histories, at[NEXT])
+        at[NEXT] += 1
+    at[EVENTS] += ended + (1 if at[NEXT] > first else 0)
+    at[ENDED] += ended
+    loop.now_s[0] = now_s
+    absorb(st, now_s, loop.finished, ended, first, at[NEXT], mode)
+    return now_s
 
 
 @compiled
@@ -219,21 +256,7 @@ def roll(
     while at[NEXT] < at[LAST] or at[PENDING] > 0:
         if at[EVENTS] >= until:
             return False
-        now_s = np.inf
-        if at[NEXT] < at[LAST]:
-            now_s = jobs.submit_s[at[NEXT]]
-        if at[PENDING] > 0:
-            now_s = min(now_s, loop.end_s[0])
-        ended = take_ends(jobs, loop, learned, now_s)
-        first = at[NEXT]
-        while at[NEXT] < at[LAST] and jobs.submit_s[at[NEXT]] <= now_s:
-            if learned is not None and st.jobs_i[TASKS, at[NEXT]] > 0:
-                note_submitted(learned.facts, learned.histories, at[NEXT])
-            at[NEXT] += 1
-        at[EVENTS] += ended + (1 if at[NEXT] > first else 0)
-        at[ENDED] += ended
-        loop.now_s[0] = now_s
-        absorb(st, now_s, loop.finished, ended, first, at[NEXT], mode)
+        now_s = next_instant(st, jobs, loop, learned, mode)
         if kind != STATIC and st.counters[QUEUE_HI] - st.counters[QUEUE_LO] > 1 and anything_fits(st):
             score_waiting(st, jobs, loop, learned, kind, now_s)
             sort_waiting(st, loop)

@@ -54,6 +54,11 @@ from shunter.scheduler.layout import (
 )
 from shunter.scheduler.types import Int
 
+# What ``may_backfill`` says
+NOT_NOW = 0
+ENDS_IN_TIME = 1  # by its expected run time, before the head needs what it takes
+FITS_BESIDE = 2  # it takes only what the head leaves spare
+
 
 @compiled
 def start_heads(st: State, now_s: float, strategy: Int) -> None:
@@ -216,22 +221,45 @@ def backfill_order(st: State, first: Int, last: Int, sjbf: bool) -> Int:
 
 
 @compiled
-def backfill_one(st: State, row: Int, now_s: float, shadow_s: float, mode: Int, strategy: Int) -> bool:
-    """Start a candidate that fits and does not delay the head; returns whether it was started."""
+def may_backfill(st: State, row: Int, now_s: float, shadow_s: float, mode: Int) -> Int:
+    """Whether a candidate may start now without delaying the head: ``NOT_NOW``, ``ENDS_IN_TIME`` or ``FITS_BESIDE``.
+
+    In the last case row USABLE says where. Until the pass is over, an answer of ``NOT_NOW`` does not change.
+    """
     s = st.jobs_i[SHAPE, row]
     tasks = st.jobs_i[TASKS, row]
     if tasks > st.shapes[FREE_SLOTS, s]:
-        return False
+        return NOT_NOW
     end_s = now_s + st.jobs_f[BOUND_S, row]
     if end_s < shadow_s or (end_s == shadow_s and mode != EASY_NOEXTRA):
-        start_job(st, row, now_s, strategy, 1, st.slots[s])
-    elif mode != EASY_NOEXTRA and fits_spare(st, s, tasks):
+        return ENDS_IN_TIME
+    if mode != EASY_NOEXTRA and fits_spare(st, s, tasks):
+        return FITS_BESIDE
+    return NOT_NOW
+
+
+@compiled
+def backfill_one(st: State, row: Int, now_s: float, shadow_s: float, mode: Int, strategy: Int) -> bool:
+    """Start a candidate that fits and does not delay the head; returns whether it was started."""
+    how = may_backfill(st, row, now_s, shadow_s, mode)
+    if how == NOT_NOW:
+        return False
+    if how == ENDS_IN_TIME:
+        start_job(st, row, now_s, strategy, 1, st.slots[st.jobs_i[SHAPE, row]])
+    else:
         st.counters[BESIDE] = 1  # what it takes is taken from ``spare``, too
         start_job(st, row, now_s, strategy, 1, st.node_i[USABLE])
         st.counters[BESIDE] = 0
-    else:
-        return False
     return True
+
+
+@compiled
+def reserve_first(st: State, head: Int, now_s: float, strategy: Int) -> float:
+    """As ``reserve_head``, and nothing is known yet of what fits beside it."""
+    shadow_s = reserve_head(st, head, now_s, strategy, now_s)
+    for a in range(st.counters[NUM_ACTIVE]):
+        st.shapes[SPARE_BOUND, st.shapes[ACTIVE, a]] = ANY_SLOTS
+    return shadow_s
 
 
 @compiled
@@ -242,6 +270,12 @@ def pass_easy(st: State, mode: Int, now_s: float, strategy: Int, depth: Int) -> 
     tries the candidates shortest expected run time first (Tsafrir, Etsion & Feitelson, IEEE TPDS 18(6), 2007).
     """
     start_heads(st, now_s, strategy)
+    backfill_behind(st, mode, now_s, strategy, depth)
+
+
+@compiled
+def backfill_behind(st: State, mode: Int, now_s: float, strategy: Int, depth: Int) -> None:
+    """Start the jobs behind a head that does not fit, as far as they do not delay it."""
     lo = st.counters[QUEUE_LO]
     last = st.counters[QUEUE_HI]
     if last - lo < 2:
@@ -253,9 +287,7 @@ def pass_easy(st: State, mode: Int, now_s: float, strategy: Int, depth: Int) -> 
     if num_candidates == 0:
         return
     head = st.jobs_i[QUEUE, lo]
-    shadow_s = reserve_head(st, head, now_s, strategy, now_s)
-    for a in range(st.counters[NUM_ACTIVE]):
-        st.shapes[SPARE_BOUND, st.shapes[ACTIVE, a]] = ANY_SLOTS
+    shadow_s = reserve_first(st, head, now_s, strategy)
     num_started = 0
     for i in range(num_candidates):
         row = st.jobs_i[QUEUE, st.jobs_i[PICK, i]]
