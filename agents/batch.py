@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shunter.agents import env_kernel as kernel
+from shunter.agents import env_layout as layout
 from shunter.agents.sources import Rules, Source
 from shunter.scheduler import layout as at
 from shunter.scheduler.errors import EngineError, TraceError, UsageError
@@ -68,7 +69,7 @@ class Batch:
         observation: (N, K, F + 1) float32; overwritten by the next step.
         mask: (N, K + 1) bool; the same.
         reward: (N,) of the last step.
-        marks: (N, NUM_MARKS) where each stands; names in ``env_kernel``.
+        marks: (N, NUM_MARKS) where each stands; names in ``env_layout``.
         value: (N, NUM_VALUES) the same.
         window: The present episodes.
     """
@@ -81,11 +82,11 @@ class Batch:
         self.observation = np.zeros((num_envs, visible, NUM_FEATURES + 1), np.float32)
         self.mask = np.zeros((num_envs, visible + 1), np.bool_)
         self.reward = np.zeros(num_envs)
-        self.marks = np.zeros((num_envs, kernel.NUM_MARKS), np.int64)
-        self.value = np.zeros((num_envs, kernel.NUM_VALUES))
-        self.marks[:, kernel.PHASE] = kernel.OVER
+        self.marks = np.zeros((num_envs, layout.NUM_MARKS), np.int64)
+        self.value = np.zeros((num_envs, layout.NUM_VALUES))
+        self.marks[:, layout.PHASE] = layout.OVER
         self.window: list[Window | None] = [None] * num_envs
-        self.begin_action = np.full(num_envs, kernel.LEAVE, np.int64)
+        self.begin_action = np.full(num_envs, layout.LEAVE, np.int64)
         self._slots: dict[tuple[int, int], Slot] = {}
         self._table = np.zeros((num_envs, len(fields_of(self._slot(0, 0).packed)), 3), np.int64)
 
@@ -122,9 +123,9 @@ class Batch:
         slot.load(window, self.sources[window.source], self.rules)
         self.window[env] = window
         self._table[env] = slot.table
-        self.begin_action[env] = kernel.BEGIN
+        self.begin_action[env] = layout.BEGIN
         kernel.step(self._table, self.begin_action, self.reward)
-        self.begin_action[env] = kernel.LEAVE
+        self.begin_action[env] = layout.LEAVE
         self._check()
 
     def step(self, actions: IntArray) -> None:
@@ -133,13 +134,13 @@ class Batch:
         self._check()
 
     def _check(self) -> None:
-        if (self.marks[:, kernel.PHASE] == kernel.STUCK).any():
+        if (self.marks[:, layout.PHASE] == layout.STUCK).any():
             raise EngineError("jobs wait and nothing runs: an invariant of the environment is broken")
 
     @property
     def is_over(self) -> BoolArray:
         """(N,) whether every job that counts has started."""
-        over: BoolArray = self.marks[:, kernel.PHASE] == kernel.OVER
+        over: BoolArray = self.marks[:, layout.PHASE] == layout.OVER
         return over
 
     def now_s(self, env: int) -> float:
@@ -161,15 +162,16 @@ class Batch:
 
     def features(self, env: int) -> FloatArray:
         """(V, F) features of the visible jobs in double precision, as at the beginning of the instant."""
-        seen = int(self.marks[env, kernel.SEEN])
+        seen = int(self.marks[env, layout.SEEN])
         return self._of(env).packed.loop.features[:seen]
 
     def visible(self, env: int) -> IntArray:
         """(V,) rows of the trace of the visible jobs."""
         window = self.window[env]
         assert window is not None
-        seen = int(self.marks[env, kernel.SEEN])
-        return self._of(env).packed.episode.visible[:seen] + window.rows.start
+        seen = int(self.marks[env, layout.SEEN])
+        rows: IntArray = self._of(env).packed.episode.visible[:seen] + window.rows.start
+        return rows
 
     def sample(self, draws: FloatArray) -> IntArray:
         """(N,) allowed actions, each as likely as the others, by uniform ``draws`` (N,) from [0, 1)."""
@@ -224,13 +226,13 @@ class Slot:
             facts, Histories(rows, rows.copy()), Scratch(np.zeros(width), np.zeros(width), np.zeros(NUM_CONTEXT))
         )
         unused = np.zeros(0)
-        episode = kernel.Episode(
+        episode = layout.Episode(
             at=marks,
             value=value,
             visible=np.zeros(rules.visible, np.int64),
             mark=np.zeros(width, np.int64),
-            order=np.zeros((kernel.NUM_ORDERS, width), np.int64),
-            turn=np.zeros(kernel.NUM_TURNS, np.int64),
+            order=np.zeros((layout.NUM_ORDERS, width), np.int64),
+            turn=np.zeros(layout.NUM_TURNS, np.int64),
             user=np.zeros(width, np.int64),
             jobs_of=np.zeros(width),
             excess=np.zeros(width),
@@ -239,7 +241,7 @@ class Slot:
         )
         loop = new_loop(width)._replace(features=np.zeros((rules.visible, NUM_FEATURES)))
         jobs = Jobs(facts.submit_s, np.zeros(width), unused, unused)
-        self.packed = kernel.Slot(state, jobs, loop, watched, episode)
+        self.packed = layout.Slot(state, jobs, loop, watched, episode)
         self.table = entries(fields_of(self.packed))
 
     def load(self, window: Window, source: Source, rules: Rules) -> None:
@@ -269,7 +271,7 @@ class Slot:
     def _load_rewards(self, window: Window, source: Source, rules: Rules) -> None:
         """Set back what is rewarded, and give at once what no decision can change."""
         st, jobs, _, watched, episode = self.packed
-        shown = episode.at[kernel.SHOWN]
+        shown = episode.at[layout.SHOWN]
         counts = np.flatnonzero(st.jobs_i[at.TASKS, : window.warm + window.count] > 0)
         counts = counts[counts >= window.warm]
         if not len(counts):
@@ -282,28 +284,28 @@ class Slot:
         episode.excess[:] = 0.0
         mode, strategy = source_modes(rules)
         episode.at[:] = 0
-        episode.at[kernel.SHOWN] = shown
-        episode.at[kernel.FIRST] = window.warm
-        episode.at[kernel.TO_START] = episode.at[kernel.COUNTED] = len(counts)
-        episode.at[kernel.NUM_USERS] = len(users)
-        episode.at[kernel.WARM] = int(window.warm > 0)
-        episode.at[kernel.MODE], episode.at[kernel.STRATEGY] = mode, strategy
-        episode.at[kernel.MAY_WAIT] = int(rules.allow_wait)
+        episode.at[layout.SHOWN] = shown
+        episode.at[layout.FIRST] = window.warm
+        episode.at[layout.TO_START] = episode.at[layout.COUNTED] = len(counts)
+        episode.at[layout.NUM_USERS] = len(users)
+        episode.at[layout.WARM] = int(window.warm > 0)
+        episode.at[layout.MODE], episode.at[layout.STRATEGY] = mode, strategy
+        episode.at[layout.MAY_WAIT] = int(rules.allow_wait)
         weights, value = source.weights, episode.value
         begin_s, least_s = submit_s.min(), (submit_s + run_s).max()
         work_s = (run_s * watched.facts.processors[counts]).sum() / watched.facts.total[0]
         value[:] = 0.0
-        value[kernel.BEGIN_S], value[kernel.LAST_END_S], value[kernel.WORK_S] = begin_s, least_s, work_s
-        value[kernel.OF_SLOWDOWN], value[kernel.OF_WAIT] = weights.slowdown, weights.wait_s
-        value[kernel.OF_FAIRNESS], value[kernel.OF_SPAN], value[kernel.OF_USE] = (
+        value[layout.BEGIN_S], value[layout.LAST_END_S], value[layout.WORK_S] = begin_s, least_s, work_s
+        value[layout.OF_SLOWDOWN], value[layout.OF_WAIT] = weights.slowdown, weights.wait_s
+        value[layout.OF_FAIRNESS], value[layout.OF_SPAN], value[layout.OF_USE] = (
             weights.fairness,
             weights.span_s,
             weights.use,
         )
-        value[kernel.SHAPING], value[kernel.DISCOUNT] = rules.shaping, rules.discount
+        value[layout.SHAPING], value[layout.DISCOUNT] = rules.shaping, rules.discount
         # The reward of the first step has the part that is the same in every order.
         known = -weights.jct_s * run_s.mean() - weights.span_s * (least_s - begin_s)
-        value[kernel.REWARD] = known + (weights.use * work_s / (least_s - begin_s) if least_s > begin_s else 0.0)
+        value[layout.REWARD] = known + (weights.use * work_s / (least_s - begin_s) if least_s > begin_s else 0.0)
 
 
 def load_facts(watched: Watched, facts: Facts, rows: slice, size: int) -> None:
@@ -325,8 +327,8 @@ def source_modes(rules: Rules) -> tuple[int, int]:
     return BACKFILLS[rules.backfill], PLACEMENTS[rules.placement]
 
 
-def fields_of(slot: kernel.Slot) -> list[AnyArray]:
-    """The arrays of a slot in the order of its fields and theirs: the order of ``env_kernel.slot_at``."""
+def fields_of(slot: layout.Slot) -> list[AnyArray]:
+    """The arrays of a slot in the order of its fields and theirs: the order of ``env_layout.slot_at``."""
     st, jobs, loop, watched, episode = slot
     return [*st, *jobs, *loop, *watched.facts, *watched.histories, *watched.scratch, *episode]
 
@@ -338,4 +340,3 @@ def entries(arrays: Sequence[AnyArray]) -> IntArray:
         assert array.flags.c_contiguous
         table[i] = (array.ctypes.data, array.shape[0], array.shape[1] if array.ndim == 2 else 1)
     return table
-

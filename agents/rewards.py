@@ -58,7 +58,9 @@ TERMS: Mapping[str, Term] = {
     ),
     "cost": Term("cost_total", -1.0, "price of the nodes until the last end"),
     "energy": Term(
-        REST_ENERGY, -1.0, "energy of the idle nodes until the last end, in kWh; what is held adds the same in any order"
+        REST_ENERGY,
+        -1.0,
+        "energy of the idle nodes until the last end, in kWh; what is held adds the same in any order",
     ),
 }
 """Name → what is rewarded."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,7 +189,7 @@ class Source:
         return found | ({} if rest is None else {REST_ENERGY: rest * span_s})
 
 
-def workload_of(given: Trace | Workload | str | Any) -> Workload:
+def workload_of(given: Trace | Workload | str | Path) -> Workload:
     """The arrays of a trace, a file or ``demo:NAME``; those of a workload are ready."""
     if isinstance(given, Workload):
         return given
@@ -196,7 +197,7 @@ def workload_of(given: Trace | Workload | str | Any) -> Workload:
         from shunter.traces.demo import demo_trace
 
         given = demo_trace(given.removeprefix("demo:"))
-    elif not hasattr(given, "jobs"):
+    if isinstance(given, str | Path):
         from shunter.traces.read import read
 
         given = read(given)

@@ -67,7 +67,7 @@ def compiled_after(*sources: Path) -> Callable[[Kernel], Kernel]:
         dispatcher: Any = compiled(function)
         file = dispatcher._cache._cache_file
         file._source_stamp = (*file._source_stamp, *contents)
-        return dispatcher  # type: ignore[no-any-return]
+        return dispatcher
 
     return wrap
 

@@ -212,7 +212,7 @@ class Rollout:
         placement: str = "first-fit",
         score: FloatArray | None = None,
     ) -> None:
-        from shunter.scheduler.kernels.features import NUM_CONTEXT, NUM_FEATURES, NUM_HISTORY_ROWS, Histories, Scratch
+        from shunter.scheduler.kernels.features import NUM_FEATURES, NUM_HISTORY_ROWS, Histories, scratch_for
 
         self.workload = workload
         self.state = ClusterState(
@@ -230,7 +230,7 @@ class Rollout:
             np.zeros((NUM_HISTORY_ROWS, int(self.facts.user.max()) + 1)),
             np.zeros((NUM_HISTORY_ROWS, int(self.facts.alike.max()) + 1)),
         )
-        self.scratch = Scratch(np.zeros(size), np.zeros(size), np.zeros(NUM_CONTEXT))
+        self.scratch = scratch_for(size, self.histories.users.shape[1])
         self.loop = new_loop(size, NUM_FEATURES)
 
     def starts(self, network: Network | None, first: IntArray, last: IntArray) -> FloatArray:

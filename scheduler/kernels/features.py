@@ -60,7 +60,15 @@ CONTEXT_LENGTH = 1  # features 18 to 21
 CONTEXT_QUEUED = 2
 CONTEXT_LEFT = 3
 CONTEXT_OLDEST = 4
-NUM_CONTEXT = 5
+CONTEXT_INSTANT = 5  # counts the instants, without end
+NUM_CONTEXT = 6
+
+# What is the same for all waiting jobs of a user (NUM_OF_USER, U)
+OF_USER_INSTANT = 0  # instant for which the other rows hold
+OF_USER_WAITING = 1  # features 14, 22 and 23
+OF_USER_DAY = 2
+OF_USER_WEEK = 3
+NUM_OF_USER = 4
 
 
 class Facts(NamedTuple):
@@ -98,14 +106,21 @@ class Scratch(NamedTuple):
     """Room for what is worked out once an instant.
 
     Attributes:
-        left_s: (J,) expected seconds until the running jobs end.
+        log_left: (J,) log(1 + expected seconds until the running jobs end) / LOG_SPAN.
         free: (J,) units free from each of these ends on.
         context: (NUM_CONTEXT,) what is the same for all waiting jobs.
+        of_user: (NUM_OF_USER, U) what is the same for those of a user, worked out when the first one is looked at.
     """
 
-    left_s: FloatArray
+    log_left: FloatArray
     free: FloatArray
     context: FloatArray
+    of_user: FloatArray
+
+
+def scratch_for(num_jobs: int, num_users: int) -> Scratch:
+    """Room for so many running jobs, and histories of so many users."""
+    return Scratch(np.zeros(num_jobs), np.zeros(num_jobs), np.zeros(NUM_CONTEXT), np.zeros((NUM_OF_USER, num_users)))
 
 
 class Scene(NamedTuple):
@@ -202,8 +217,9 @@ def note_running(facts: Facts, scratch: Scratch, scene: Scene, now_s: float) -> 
         wide = facts.processors[scene.running[i]]
         sum_free += wide
         scratch.free[i] = sum_free
-        scratch.left_s[i] = max(scene.end_s[i] - now_s, 0.0)
-        left += scratch.left_s[i] * wide
+        left_s = max(scene.end_s[i] - now_s, 0.0)
+        scratch.log_left[i] = np.log(1.0 + left_s) / LOG_SPAN
+        left += left_s * wide
     return free, left
 
 
@@ -218,6 +234,7 @@ def note_context(facts: Facts, scratch: Scratch, scene: Scene, now_s: float) -> 
         row = scene.queue[i]
         area += facts.request_s[row] * facts.processors[row]
         oldest_s = max(oldest_s, now_s - facts.submit_s[row])
+    scratch.context[CONTEXT_INSTANT] += 1.0
     scratch.context[CONTEXT_FREE] = free
     scratch.context[CONTEXT_LENGTH] = np.log1p(float(len(scene.queue))) / 8.0
     scratch.context[CONTEXT_QUEUED] = np.log1p(area / (total * 3600.0)) / 5.0
@@ -226,8 +243,8 @@ def note_context(facts: Facts, scratch: Scratch, scene: Scene, now_s: float) -> 
 
 
 @compiled
-def time_until(scratch: Scratch, count: Int, free: float, wanted: float) -> float:
-    """Seconds until so many units are expected to be free, wherever they are; a long time when they never are."""
+def log_until(scratch: Scratch, count: Int, free: float, wanted: float) -> float:
+    """Log of the seconds until so many units are expected to be free, wherever they are; 1 when they never are."""
     if free >= wanted:
         return 0.0
     low, high = np.int64(0), count
@@ -237,7 +254,20 @@ def time_until(scratch: Scratch, count: Int, free: float, wanted: float) -> floa
             high = middle
         else:
             low = middle + 1
-    return scratch.left_s[low] if low < count else np.exp(LOG_SPAN)
+    return scratch.log_left[low] if low < count else 1.0
+
+
+@compiled
+def note_user(histories: Histories, scratch: Scratch, user: Int, total: float, now_s: float) -> None:
+    """Work out what is the same for all waiting jobs of a user, unless this instant's values are there."""
+    of_user, users, instant = scratch.of_user, histories.users, scratch.context[CONTEXT_INSTANT]
+    if of_user[OF_USER_INSTANT, user] == instant:
+        return
+    of_user[OF_USER_INSTANT, user] = instant
+    of_user[OF_USER_WAITING, user] = np.log(1.0 + users[HISTORY_WAITING, user]) / 8.0
+    day, week = used(users, user, now_s, 0), used(users, user, now_s, 1)
+    of_user[OF_USER_DAY, user] = np.log(1.0 + day / (total * 0.01 * HALF_LIVES_S[0])) / 5.0
+    of_user[OF_USER_WEEK, user] = np.log(1.0 + week / (total * 0.01 * HALF_LIVES_S[1])) / 5.0
 
 
 @compiled
@@ -255,7 +285,8 @@ def write_row(
     users, alike_all, context = histories.users, histories.alike, scratch.context
     total, free = facts.total[0], context[CONTEXT_FREE]
     user, alike = facts.user[row], facts.alike[row]
-    wanted = facts.processors[row]
+    note_user(histories, scratch, user, total, now_s)
+    wanted, request_s = facts.processors[row], facts.request_s[row]
     wait_s = max(now_s - facts.submit_s[row], 0.0)
     of_user = users[HISTORY_COUNT, user] / (users[HISTORY_COUNT, user] + 2.0)
     of_alike = alike_all[HISTORY_COUNT, alike] / (alike_all[HISTORY_COUNT, alike] + 1.0)
@@ -267,8 +298,8 @@ def write_row(
     x[0] = facts.log_request[row]
     x[1] = facts.log_size[row]
     x[2] = wanted / total
-    x[3] = np.log1p(wait_s) / LOG_SPAN
-    x[4] = np.log1p(wait_s / facts.request_s[row]) / 5.0
+    x[3] = np.log(1.0 + wait_s) / LOG_SPAN
+    x[4] = np.log(1.0 + wait_s / request_s) / 5.0
     x[5] = x[0] * x[1]
     x[6] = 1.0 if fits else 0.0
     x[7] = (free - wanted) / total
@@ -278,16 +309,16 @@ def write_row(
     x[11] = mean_alike / RATIO_SPAN
     x[12] = of_alike
     x[13] = users[HISTORY_RUNNING, user] / total
-    x[14] = np.log1p(users[HISTORY_WAITING, user]) / 8.0
-    x[15] = np.log1p(time_until(scratch, num_running, free, wanted)) / LOG_SPAN
+    x[14] = scratch.of_user[OF_USER_WAITING, user]
+    x[15] = log_until(scratch, num_running, free, wanted)
     x[16] = log_run / LOG_SPAN
     x[17] = free / total
     x[18] = context[CONTEXT_LENGTH]
     x[19] = context[CONTEXT_QUEUED]
     x[20] = context[CONTEXT_LEFT]
     x[21] = context[CONTEXT_OLDEST]
-    x[22] = np.log1p(used(users, user, now_s, 0) / (total * 0.01 * HALF_LIVES_S[0])) / 5.0
-    x[23] = np.log1p(used(users, user, now_s, 1) / (total * 0.01 * HALF_LIVES_S[1])) / 5.0
+    x[22] = scratch.of_user[OF_USER_DAY, user]
+    x[23] = scratch.of_user[OF_USER_WEEK, user]
     x[24] = np.log(max((wait_s + run_s) / max(run_s, BOUND_S), 1.0)) / 10.0
 
 
