@@ -268,7 +268,7 @@ def searched(order: Order, material: Sequence[Material]) -> Teacher:
 def finish(order: Order, prepared: Prepared, trained: Trained) -> Trained:
     """Choose the best seed, check its export and write learning curve and bundle."""
     from shunter.agents.curves import learning_curve
-    from shunter.agents.export import check_parity, to_onnx
+    from shunter.agents.torch_export import check_parity, to_onnx
 
     best = min(trained.outcomes, key=lambda outcome: outcome.progress.best_cost)
     network = network_of(order.settings, best.progress.best)

@@ -30,7 +30,7 @@ class ParityError(ShunterError):
 def to_onnx(network: QueueNetwork) -> bytes:
     """A network as ONNX: ``features`` (jobs, F) float32 in, ``score`` (jobs,) out, any number of jobs."""
     if isinstance(network, KernelNetwork):
-        from shunter.agents.bundle import kernel_onnx
+        from shunter.agents.export import kernel_onnx
 
         return kernel_onnx(to_compiled(network))
     assert isinstance(network, AttentionNetwork)
