@@ -408,9 +408,8 @@ def progress_of(content: dict[str, Any]) -> Progress:
 
 def make_env(lessons: Sequence[Lesson], settings: Settings, heuristic: str, spread: Spread) -> AgainstBaseline:
     """The environments of a stage, rewarded against the baseline."""
-    from shunter.agents.vector import VectorSchedulingEnv
-
     from shunter.agents.ppo import REWARDS, AgainstBaseline
+    from shunter.agents.vector import VectorSchedulingEnv
 
     windows = settings.windows
     env = VectorSchedulingEnv(

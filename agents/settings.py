@@ -80,6 +80,7 @@ class ImitationSettings(_Section):
     """How the network is warmed up by a teacher."""
 
     teacher: str
+    generations: Count
     decisions: Count
     epochs: Count
     batch: Count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,20 @@ from shunter.agents.settings import Budget, Settings
 from shunter.scheduler.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
+    from shunter.agents.bundle import Card
+
     from shunter.agents.executors import Report
     from shunter.agents.networks import QueueNetwork
-    from shunter.agents.seeds import Outcome, Task
+    from shunter.agents.seeds import Outcome, Point, Task
     from shunter.agents.teaching import Teacher
     from shunter.traces.tables import ClusterSpec, Trace
 
 RUN_FILE = "run.json"
 CURVE_FILE = "learning-curve.png"
 BUNDLE = "bundle"
+
+PACKAGES = ("numpy", "torch", "stable-baselines3", "sb3-contrib", "onnx", "onnxruntime")
+"""Whose versions a card notes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,18 @@ def train_policy(order: Order, report: Report | None = None, should_stop: Callab
         best_heuristics=validation.best_heuristics,
     )
     return finish(order, prepared, trained) if trained.complete else trained
+
+
+def train_trial(order: Order, should_stop: Callable[[], bool] | None = None) -> float | None:
+    """Train without writing a bundle, for the search over hyper-parameters.
+
+    Returns:
+        The least cost on validation; None when it was stopped.
+    """
+    from shunter.agents.executors import run_tasks
+
+    (outcome,) = run_tasks(prepare_run(order).tasks, "local", None, should_stop)
+    return outcome.progress.best_cost if outcome.complete else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +283,9 @@ def searched(order: Order, material: Sequence[Material]) -> Teacher:
 
 
 def finish(order: Order, prepared: Prepared, trained: Trained) -> Trained:
-    """Choose the best seed, check its export and write learning curve and bundle."""
+    """Choose the best seed, check its export, and write learning curve and bundle."""
+    from shunter.agents.bundle import write_bundle
+
     from shunter.agents.curves import learning_curve
     from shunter.agents.torch_export import check_parity, to_onnx
 
@@ -277,7 +296,45 @@ def finish(order: Order, prepared: Prepared, trained: Trained) -> Trained:
     names = ", ".join(trace.name for trace, _ in order.traces)
     curve = learning_curve({each.seed: each.progress.curve for each in trained.outcomes}, f"trained on {names}")
     write_whole(order.out / CURVE_FILE, curve)
-    raise NotImplementedError
+    folder = order.out / BUNDLE
+    write_bundle(folder, onnx, card_of(order, prepared, trained, best), {CURVE_FILE: curve})
+    return replace(trained, seed=best.seed, bundle=folder, parity=parity)
+
+
+def card_of(order: Order, prepared: Prepared, trained: Trained, best: Outcome) -> Card:
+    """What is to be known of the trained network."""
+    from importlib.metadata import version
+
+    from shunter.agents.bundle import Card
+
+    from shunter import __version__
+
+    windows, progress = order.settings.windows, best.progress
+    return Card(
+        kind=order.settings.network.kind,
+        low=tuple(progress.low.tolist()),
+        high=tuple(progress.high.tolist()),
+        traces=tuple(period.to_dict() for periods in prepared.periods for period in periods),
+        seeds=tuple(order.seeds),
+        objective=(
+            f"{windows.metric} with backfilling {windows.backfill}: mean and p95 against the best heuristic, "
+            f"{windows.reward} of windows of {windows.jobs} jobs against {trained.heuristic}"
+        ),
+        command=order.command,
+        versions={"shunter": __version__} | {name: version(name) for name in PACKAGES},
+        evaluation={
+            "validation": {
+                "best_heuristics": {name: list(pair) for name, pair in trained.best_heuristics.items()},
+                "seeds": [asdict(kept_point(outcome)) | {"seed": outcome.seed} for outcome in trained.outcomes],
+            }
+        },
+        notes=f"seed {best.seed} was kept",
+    )
+
+
+def kept_point(outcome: Outcome) -> Point:
+    """Where the network stood that a seed keeps."""
+    return min(outcome.progress.curve, key=lambda point: point.cost)
 
 
 def network_of(settings: Settings, state: Mapping[str, Any]) -> QueueNetwork:

@@ -13,6 +13,7 @@ from shunter.cli.demo import demo_command
 from shunter.cli.evaluate import evaluate_command
 from shunter.cli.simulate import simulate_command
 from shunter.cli.traces import app as traces_app
+from shunter.cli.train import app as train_app
 
 app = typer.Typer(
     name="shunter",
@@ -28,6 +29,7 @@ app.command("evaluate")(evaluate_command)
 app.command("demo")(demo_command)
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(traces_app, name="traces")
+app.add_typer(train_app, name="train")
 
 
 def _print_version(wanted: bool) -> None:
