@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shunter.cli.console import note, output, print_json, stop_on_signals
-from shunter.scheduler.errors import UsageError
+from shunter.scheduler.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,8 +63,8 @@ def policy_command(
         str | None,
         typer.Option(
             "--warm-start",
-            help="Whom to imitate first: auto (the best heuristic), a heuristic, search (a linear score found by direct "
-            "search), a bundle's folder, a file of recorded choices (.npz), or none.",
+            help="Whom to imitate first: auto (the best heuristic), a heuristic, search (a linear score found "
+            "by direct search), a bundle's folder, a file of recorded choices (.npz), or none.",
         ),
     ] = None,
     tune: Annotated[
@@ -92,7 +92,7 @@ def policy_command(
 ) -> None:
     """Train a scheduling policy on traces and write it as a bundle.
 
-    Learns from the first 60 % of each trace's jobs, chooses among networks by the next 15 %, and never looks at the rest.
+    Learns from the first 60 % of each trace's jobs, chooses among networks by the next 15 %, never looks at the rest.
 
     Example: `shunter train policy SDSC-SP2-1998-4.2-cln.swf.gz --budget 10m --seeds 2 --out policy`
     """
@@ -162,7 +162,6 @@ def check_out(order: Order, *, tune: bool) -> None:
     """
     from shunter.agents.training import RUN_FILE
     from shunter.agents.tuning import STUDY
-    from shunter.cli.runs import check_writable
 
     begun = (order.out / RUN_FILE).exists() or (tune and (order.out / STUDY).exists())
     if order.resume and not begun:
@@ -170,6 +169,18 @@ def check_out(order: Order, *, tune: bool) -> None:
     if not order.resume and begun:
         raise UsageError(f"{order.out} holds a training; take it up with --resume, or give another --out")
     check_writable(order.out)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OutputError when nothing can be written in a folder, which is made if it is not there."""
+    import tempfile
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot write there: {error.strerror or error}") from None
 
 
 def run(order: Order, *, tune: bool, quiet: bool) -> Trained:
