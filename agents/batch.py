@@ -7,23 +7,24 @@ the vectorised one, are thin shells around this.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from shunter.agents import env_kernel as kernel
 from shunter.agents import env_layout as layout
-from shunter.agents.sources import Rules, Source
+from shunter.agents.rewards import Weights
+from shunter.agents.sources import AnySource, Rules, Source, Window
 from shunter.scheduler import layout as at
 from shunter.scheduler.errors import EngineError, TraceError, UsageError
 from shunter.scheduler.kernels.features import (
-    NUM_CONTEXT,
     NUM_FEATURES,
     NUM_HISTORY_ROWS,
     Facts,
     Histories,
-    Scratch,
+    scratch_for,
 )
+from shunter.scheduler.state import BACKFILLS, PLACEMENTS
 from shunter.scheduler.types import AnyArray, BoolArray, FloatArray, IntArray
 from shunter.sim import rollout_kernel
 from shunter.sim.rollout import new_loop
@@ -33,28 +34,6 @@ CHANGING = ("counters", "node_free", "slots", "shapes", "alloc", "node_i", "grou
 """Arrays of a state that are set back when an episode begins; those of jobs are copied from the trace."""
 
 RATED_FACTS = ("submit_s", "request_s", "log_request", "processors", "log_size")
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The jobs of an episode.
-
-    Attributes:
-        source: Which trace.
-        first: Row of the first job that counts.
-        warm: Jobs before it that warm the queue up.
-        count: Jobs that count, those included that can never run.
-    """
-
-    source: int
-    first: int
-    warm: int
-    count: int
-
-    @property
-    def rows(self) -> slice:
-        """All rows, those of the warm-up included."""
-        return slice(self.first - self.warm, self.first + self.count)
 
 
 class Batch:
@@ -74,7 +53,7 @@ class Batch:
         window: The present episodes.
     """
 
-    def __init__(self, sources: Sequence[Source], rules: Rules, num_envs: int) -> None:
+    def __init__(self, sources: Sequence[AnySource], rules: Rules, num_envs: int) -> None:
         if num_envs < 1:
             raise UsageError(f"num_envs {num_envs} is not at least 1")
         self.sources, self.rules, self.num_envs = list(sources), rules, num_envs
@@ -87,14 +66,19 @@ class Batch:
         self.marks[:, layout.PHASE] = layout.OVER
         self.window: list[Window | None] = [None] * num_envs
         self.begin_action = np.full(num_envs, layout.LEAVE, np.int64)
-        self._slots: dict[tuple[int, int], Slot] = {}
-        self._table = np.zeros((num_envs, len(fields_of(self._slot(0, 0).packed)), 3), np.int64)
+        self._slots: dict[tuple[int, int], AnySlot] = {}
+        self._table = np.zeros((num_envs, *self._slot(0, 0).table.shape), np.int64)
+        self._step = kernel.step
+        if rules.protocol is not None:
+            from shunter.agents import protocol_kernel
+
+            self._step = protocol_kernel.step
 
     def draw(self, rng: np.random.Generator) -> Window:
         """A random trace, and a random window of it with as much warm-up as the rules ask for."""
         source = int(rng.integers(len(self.sources)))
-        rows = self.sources[source]
-        low, high = rows.first + self.rules.warm_jobs, rows.last - self.rules.jobs
+        first, last = self.sources[source].rows
+        low, high = first + self.rules.warm_jobs, last - self.rules.jobs
         return self.at(source, int(rng.integers(low, high + 1)))
 
     def at(self, source: int, first: int) -> Window:
@@ -105,13 +89,13 @@ class Batch:
         """
         if not 0 <= source < len(self.sources):
             raise UsageError(f"window: there is no trace {source}; expected 0 to {len(self.sources) - 1}")
-        rows, count = self.sources[source], self.rules.jobs
-        if not rows.first <= first <= rows.last - count:
+        (low, high), count = self.sources[source].rows, self.rules.jobs
+        if not low <= first <= high - count:
             raise UsageError(
-                f"window: {count} jobs from row {first} on do not lie inside the rows {rows.first} to {rows.last} "
-                f"of {rows.name}"
+                f"window: {count} jobs from row {first} on do not lie inside the rows {low} to {high} "
+                f"of {self.sources[source].name}"
             )
-        return Window(source, first, min(self.rules.warm_jobs, first - rows.first), count)
+        return Window(source, first, min(self.rules.warm_jobs, first - low), count)
 
     def begin(self, env: int, window: Window) -> None:
         """Let an environment stand at the first decision of a window.
@@ -120,17 +104,17 @@ class Batch:
             TraceError: None of the jobs can run on the cluster.
         """
         slot = self._slot(env, window.source)
-        slot.load(window, self.sources[window.source], self.rules)
+        slot.load(window)
         self.window[env] = window
         self._table[env] = slot.table
         self.begin_action[env] = layout.BEGIN
-        kernel.step(self._table, self.begin_action, self.reward)
+        self._step(self._table, self.begin_action, self.reward)
         self.begin_action[env] = layout.LEAVE
         self._check()
 
     def step(self, actions: IntArray) -> None:
         """Carry out one allowed action in each environment; see ``observation``, ``mask``, ``reward``, ``is_over``."""
-        kernel.step(self._table, actions, self.reward)
+        self._step(self._table, actions, self.reward)
         self._check()
 
     def _check(self) -> None:
@@ -145,14 +129,13 @@ class Batch:
 
     def now_s(self, env: int) -> float:
         """Time of the decision, since the trace's begin."""
-        return float(self._of(env).packed.loop.now_s[0])
+        return self._of(env).now_s
 
     def starts(self, env: int) -> FloatArray:
         """(n,) start times of the jobs that count; NaN for those that have not started."""
         window = self.window[env]
         assert window is not None
-        started: FloatArray = self._of(env).packed.st.jobs_f[at.START_S, window.warm : window.warm + window.count]
-        return started.copy()
+        return self._of(env).start_s[window.warm : window.warm + window.count].copy()
 
     def metrics(self, env: int) -> dict[str, float]:
         """Metrics of an episode that is over."""
@@ -163,14 +146,14 @@ class Batch:
     def features(self, env: int) -> FloatArray:
         """(V, F) features of the visible jobs in double precision, as at the beginning of the instant."""
         seen = int(self.marks[env, layout.SEEN])
-        return self._of(env).packed.loop.features[:seen]
+        return self._of(env).features[:seen]
 
     def visible(self, env: int) -> IntArray:
         """(V,) rows of the trace of the visible jobs."""
         window = self.window[env]
         assert window is not None
         seen = int(self.marks[env, layout.SEEN])
-        rows: IntArray = self._of(env).packed.episode.visible[:seen] + window.rows.start
+        rows: IntArray = self._of(env).episode.visible[:seen] + window.rows.start
         return rows
 
     def sample(self, draws: FloatArray) -> IntArray:
@@ -183,31 +166,63 @@ class Batch:
         """The first action that the mask allows."""
         return int(self.mask[env].argmax())
 
-    def _of(self, env: int) -> Slot:
+    def _of(self, env: int) -> AnySlot:
         window = self.window[env]
         if window is None:
             raise UsageError("the environment has not been reset")
         return self._slot(env, window.source)
 
-    def _slot(self, env: int, source: int) -> Slot:
+    def _slot(self, env: int, source: int) -> AnySlot:
         """The arrays of an environment for one trace, made when they are first needed."""
         if (env, source) not in self._slots:
             own = (self.marks[env], self.value[env], self.observation[env], self.mask[env])
-            self._slots[env, source] = Slot(self.sources[source], self.rules, *own)
+            self._slots[env, source] = slot_for(self.sources[source], self.rules, *own)
         return self._slots[env, source]
 
 
-class Slot:
+class AnySlot(Protocol):
     """The arrays of one environment for one trace.
 
     Attributes:
-        packed: The arrays, as the kernel names them.
         table: (NUM_ENTRIES, 3) their addresses and sizes. They must not move.
+        episode: What both kinds of environments have.
+        features: (K, F) of the visible jobs.
     """
 
-    def __init__(
-        self, source: Source, rules: Rules, marks: IntArray, value: FloatArray, observation: AnyArray, mask: BoolArray
-    ) -> None:
+    table: IntArray
+    episode: layout.Episode
+    features: FloatArray
+
+    @property
+    def now_s(self) -> float:
+        """Time of the decision."""
+
+    @property
+    def start_s(self) -> FloatArray:
+        """(W,) start times; NaN for jobs that have not started."""
+
+    def load(self, window: Window) -> None:
+        """Put the jobs of a window into the arrays, on an empty cluster and without histories."""
+
+
+def slot_for(
+    source: AnySource, rules: Rules, marks: IntArray, value: FloatArray, observation: AnyArray, mask: BoolArray
+) -> AnySlot:
+    """Arrays that fit a source; ``marks`` to ``mask`` are the environment's rows of those of the batch."""
+    episode = new_episode(rules, marks, value, observation, mask)
+    if isinstance(source, Source):
+        return Slot(source, rules, episode)
+    from shunter.agents.protocol_env import ProtocolSlot, ProtocolSource
+
+    assert isinstance(source, ProtocolSource)
+    return ProtocolSlot(source, rules, episode)
+
+
+class Slot:
+    """The arrays of one environment for one trace, under the engine's rules; see ``AnySlot``."""
+
+    def __init__(self, source: Source, rules: Rules, episode: layout.Episode) -> None:
+        self.source, self.rules, self.episode = source, rules, episode
         width = rules.jobs + rules.warm_jobs
         empty = source.state
         state = empty._replace(
@@ -215,43 +230,33 @@ class Slot:
             jobs_f=np.zeros((at.NUM_JOB_FLOATS, width)),
             **{name: getattr(empty, name).copy() for name in (*CHANGING, "spare", "profile_s", "profile_free")},
         )
-        facts = Facts(
-            **{name: np.zeros(width) for name in RATED_FACTS},
-            user=np.zeros(width, np.int64),
-            alike=np.zeros(width, np.int64),
-            total=source.facts.total.copy(),
-        )
-        rows = np.zeros((NUM_HISTORY_ROWS, width + 1))
-        watched = Watched(
-            facts, Histories(rows, rows.copy()), Scratch(np.zeros(width), np.zeros(width), np.zeros(NUM_CONTEXT))
-        )
+        watched = new_watched(source.facts, width)
+        self.features = np.zeros((rules.visible, NUM_FEATURES))
+        loop = new_loop(width)._replace(features=self.features)
         unused = np.zeros(0)
-        episode = layout.Episode(
-            at=marks,
-            value=value,
-            visible=np.zeros(rules.visible, np.int64),
-            mark=np.zeros(width, np.int64),
-            order=np.zeros((layout.NUM_ORDERS, width), np.int64),
-            turn=np.zeros(layout.NUM_TURNS, np.int64),
-            user=np.zeros(width, np.int64),
-            jobs_of=np.zeros(width),
-            excess=np.zeros(width),
-            observation=observation,
-            mask=mask,
-        )
-        loop = new_loop(width)._replace(features=np.zeros((rules.visible, NUM_FEATURES)))
-        jobs = Jobs(facts.submit_s, np.zeros(width), unused, unused)
+        jobs = Jobs(watched.facts.submit_s, np.zeros(width), unused, unused)
         self.packed = layout.Slot(state, jobs, loop, watched, episode)
-        self.table = entries(fields_of(self.packed))
+        self.table = entries([*state, *jobs, *loop, *watched.facts, *watched.histories, *watched.scratch, *episode])
 
-    def load(self, window: Window, source: Source, rules: Rules) -> None:
+    @property
+    def now_s(self) -> float:
+        """Time of the decision."""
+        return float(self.packed.loop.now_s[0])
+
+    @property
+    def start_s(self) -> FloatArray:
+        """(W,) start times; NaN for jobs that have not started."""
+        started: FloatArray = self.packed.st.jobs_f[at.START_S]
+        return started
+
+    def load(self, window: Window) -> None:
         """Put the jobs of a window into the arrays, on an empty cluster and without histories.
 
         Raises:
             TraceError: None of the jobs that count can run on the cluster.
         """
         st, jobs, loop, watched, episode = self.packed
-        rows, size = window.rows, window.warm + window.count
+        source, rows, size = self.source, window.rows, window.warm + window.count
         for name in CHANGING:
             getattr(st, name)[...] = getattr(source.state, name)
         st.jobs_i[:, :size] = source.state.jobs_i[:, rows]
@@ -262,50 +267,87 @@ class Slot:
         loop.at[:] = 0
         loop.at[rollout_kernel.LAST] = size
         loop.now_s[0] = 0.0
-        order = np.argsort(source.order[:, rows], axis=1)
-        episode.order[:] = 0
-        episode.order[:, :size] = order
-        episode.order[:, size:] = order[:, -1:]  # a row that has been passed by then
-        self._load_rewards(window, source, rules)
-
-    def _load_rewards(self, window: Window, source: Source, rules: Rules) -> None:
-        """Set back what is rewarded, and give at once what no decision can change."""
-        st, jobs, _, watched, episode = self.packed
-        shown = episode.at[layout.SHOWN]
-        counts = np.flatnonzero(st.jobs_i[at.TASKS, : window.warm + window.count] > 0)
+        counts = np.flatnonzero(st.jobs_i[at.TASKS, :size] > 0)
         counts = counts[counts >= window.warm]
         if not len(counts):
             raise TraceError(f"{source.name}: none of {window.count} jobs from row {window.first} on can ever run")
-        submit_s, run_s = jobs.submit_s[counts], jobs.run_s[counts]
-        users, user = np.unique(watched.facts.user[counts], return_inverse=True)
-        episode.user[counts] = user
-        episode.jobs_of[:] = 0.0
-        episode.jobs_of[: len(users)] = np.bincount(user)
-        episode.excess[:] = 0.0
-        mode, strategy = source_modes(rules)
-        episode.at[:] = 0
-        episode.at[layout.SHOWN] = shown
-        episode.at[layout.FIRST] = window.warm
-        episode.at[layout.TO_START] = episode.at[layout.COUNTED] = len(counts)
-        episode.at[layout.NUM_USERS] = len(users)
-        episode.at[layout.WARM] = int(window.warm > 0)
-        episode.at[layout.MODE], episode.at[layout.STRATEGY] = mode, strategy
-        episode.at[layout.MAY_WAIT] = int(rules.allow_wait)
-        weights, value = source.weights, episode.value
-        begin_s, least_s = submit_s.min(), (submit_s + run_s).max()
-        work_s = (run_s * watched.facts.processors[counts]).sum() / watched.facts.total[0]
-        value[:] = 0.0
-        value[layout.BEGIN_S], value[layout.LAST_END_S], value[layout.WORK_S] = begin_s, least_s, work_s
-        value[layout.OF_SLOWDOWN], value[layout.OF_WAIT] = weights.slowdown, weights.wait_s
-        value[layout.OF_FAIRNESS], value[layout.OF_SPAN], value[layout.OF_USE] = (
-            weights.fairness,
-            weights.span_s,
-            weights.use,
-        )
-        value[layout.SHAPING], value[layout.DISCOUNT] = rules.shaping, rules.discount
-        # The reward of the first step has the part that is the same in every order.
-        known = -weights.jct_s * run_s.mean() - weights.span_s * (least_s - begin_s)
-        value[layout.REWARD] = known + (weights.use * work_s / (least_s - begin_s) if least_s > begin_s else 0.0)
+        load_episode(episode, window, self.rules, source.order[:, rows])
+        load_rewards(episode, self.rules, source.weights, watched.facts, counts, jobs.run_s[counts])
+
+
+def new_episode(
+    rules: Rules, marks: IntArray, value: FloatArray, observation: AnyArray, mask: BoolArray
+) -> layout.Episode:
+    """Room for an episode."""
+    width = rules.jobs + rules.warm_jobs
+    return layout.Episode(
+        at=marks,
+        value=value,
+        visible=np.zeros(rules.visible, np.int64),
+        fits=np.zeros(rules.visible, np.bool_),
+        mark=np.zeros(width, np.int64),
+        order=np.zeros((layout.NUM_ORDERS, width), np.int64),
+        turn=np.zeros(layout.NUM_TURNS, np.int64),
+        user=np.zeros(width, np.int64),
+        jobs_of=np.zeros(width),
+        excess=np.zeros(width),
+        observation=observation,
+        mask=mask,
+    )
+
+
+def new_watched(facts: Facts, width: int) -> Watched:
+    """Room for so many jobs."""
+    numbers = {name: np.zeros(width) for name in RATED_FACTS}
+    rows = np.zeros((NUM_HISTORY_ROWS, width + 1))
+    own = Facts(**numbers, user=np.zeros(width, np.int64), alike=np.zeros(width, np.int64), total=facts.total.copy())
+    return Watched(own, Histories(rows, rows.copy()), scratch_for(width, width + 1))
+
+
+def load_episode(episode: layout.Episode, window: Window, rules: Rules, ranks: IntArray) -> None:
+    """Let an episode stand before its first instant; ``ranks`` (3, ·) are those of its jobs by the fixed views."""
+    size, shown = ranks.shape[1], episode.at[layout.SHOWN]
+    episode.order[:, :size] = np.argsort(ranks, axis=1)
+    episode.order[:, size:] = episode.order[:, size - 1 : size]  # a row that has been passed by then
+    episode.at[:] = 0
+    episode.at[layout.SHOWN] = shown
+    episode.at[layout.FIRST] = window.warm
+    episode.at[layout.WARM] = int(window.warm > 0)
+    episode.at[layout.MODE], episode.at[layout.STRATEGY] = BACKFILLS[rules.backfill], PLACEMENTS[rules.placement]
+    episode.at[layout.MAY_WAIT] = int(rules.allow_wait)
+
+
+def load_rewards(
+    episode: layout.Episode, rules: Rules, weights: Weights, facts: Facts, counts: IntArray, run_s: FloatArray
+) -> None:
+    """Set back what is rewarded, and give at once what no decision can change: the first step's reward has it.
+
+    Args:
+        episode: Of the environment.
+        rules: How it is played.
+        weights: What is rewarded.
+        facts: Of its jobs.
+        counts: (n,) rows that count and can run.
+        run_s: (n,) their run times.
+    """
+    users, user = np.unique(facts.user[counts], return_inverse=True)
+    episode.user[counts] = user
+    episode.jobs_of[: len(users)] = np.bincount(user)
+    episode.excess[:] = 0.0
+    episode.at[layout.TO_START] = episode.at[layout.COUNTED] = len(counts)
+    episode.at[layout.NUM_USERS] = len(users)
+    submit_s = facts.submit_s[counts]
+    begin_s, least_s = submit_s.min(), (submit_s + run_s).max()
+    work_s = (run_s * facts.processors[counts]).sum() / facts.total[0]
+    value = episode.value
+    value[:] = 0.0
+    value[layout.BEGIN_S], value[layout.LAST_END_S], value[layout.WORK_S] = begin_s, least_s, work_s
+    value[layout.OF_SLOWDOWN], value[layout.OF_WAIT] = weights.slowdown, weights.wait_s
+    value[layout.OF_FAIRNESS], value[layout.OF_SPAN] = weights.fairness, weights.span_s
+    value[layout.OF_USE] = weights.use
+    value[layout.SHAPING], value[layout.DISCOUNT] = rules.shaping, rules.discount
+    known = -weights.jct_s * run_s.mean() - weights.span_s * (least_s - begin_s)
+    value[layout.REWARD] = known + (weights.use * work_s / (least_s - begin_s) if least_s > begin_s else 0.0)
 
 
 def load_facts(watched: Watched, facts: Facts, rows: slice, size: int) -> None:
@@ -318,19 +360,6 @@ def load_facts(watched: Watched, facts: Facts, rows: slice, size: int) -> None:
     own.alike[:size] = np.unique(facts.alike[rows], return_inverse=True)[1].reshape(-1)
     watched.histories.users[:] = 0.0
     watched.histories.alike[:] = 0.0
-
-
-def source_modes(rules: Rules) -> tuple[int, int]:
-    """Numbers of the backfilling and the placement."""
-    from shunter.scheduler.state import BACKFILLS, PLACEMENTS
-
-    return BACKFILLS[rules.backfill], PLACEMENTS[rules.placement]
-
-
-def fields_of(slot: layout.Slot) -> list[AnyArray]:
-    """The arrays of a slot in the order of its fields and theirs: the order of ``env_layout.slot_at``."""
-    st, jobs, loop, watched, episode = slot
-    return [*st, *jobs, *loop, *watched.facts, *watched.histories, *watched.scratch, *episode]
 
 
 def entries(arrays: Sequence[AnyArray]) -> IntArray:

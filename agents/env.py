@@ -12,9 +12,9 @@ import numpy as np
 from gymnasium import spaces
 
 from shunter.agents import env_layout as layout
-from shunter.agents.batch import Batch, Window
+from shunter.agents.batch import Batch
 from shunter.agents.rewards import Reward
-from shunter.agents.sources import Given, Rules, sources_of
+from shunter.agents.sources import Given, Rules, Window, sources_of
 from shunter.scheduler.errors import UsageError, nearest
 from shunter.scheduler.kernels.features import NUM_FEATURES
 from shunter.scheduler.types import BoolArray, FloatArray, IntArray
@@ -30,7 +30,7 @@ def make_rules(
     *,
     jobs: int = 256,
     warm_jobs: int = 0,
-    backfill: str = "easy",
+    backfill: str | None = None,
     placement: str = "first-fit",
     warm_policy: str = "fcfs",
     reward: str | Reward = "bsld",
@@ -38,6 +38,7 @@ def make_rules(
     discount: float = 1.0,
     allow_wait: bool = False,
     visible: int = 128,
+    protocol: str | None = None,
 ) -> Rules:
     """How episodes are played; see ``SchedulingEnv`` for the arguments.
 
@@ -47,7 +48,7 @@ def make_rules(
     return Rules(
         jobs=jobs,
         warm_jobs=warm_jobs,
-        backfill=backfill,
+        backfill=backfill or ("easy" if protocol is None else "easy-noextra"),
         placement=placement,
         warm_policy=warm_policy,
         reward=Reward.parse(reward) if isinstance(reward, str) else reward,
@@ -55,6 +56,7 @@ def make_rules(
         discount=discount,
         allow_wait=allow_wait,
         visible=visible,
+        protocol=protocol,
     )
 
 
@@ -104,7 +106,7 @@ class SchedulingEnv(gymnasium.Env[Any, Any]):
             may be used ``(trace, first, last)``, or a list of them, of which each episode draws one.
         jobs: Jobs of an episode that count.
         warm_jobs: Jobs before them, which fill the queue under ``warm_policy`` and do not count.
-        backfill: ``none``, ``easy``, ``easy-noextra`` or ``easy-sjbf``.
+        backfill: ``none``, ``easy``, ``easy-noextra`` or ``easy-sjbf``; ``easy`` by default.
         placement: ``first-fit``, ``best-fit``, ``worst-fit``, ``packed`` or ``topology``.
         warm_policy: Ordering with a fixed score.
         reward: Names of ``agents.rewards.TERMS`` with weights, as ``0.8*bsld+0.2*wait``.
@@ -112,6 +114,7 @@ class SchedulingEnv(gymnasium.Env[Any, Any]):
         discount: γ of the shaping: that of the learner.
         allow_wait: Whether the last action ends the instant.
         visible: K, jobs that are shown at most.
+        protocol: ``rlscheduler``: the rules of that published evaluation, on an SWF file or ``RlsTrace``.
         max_steps: Steps after which an episode is truncated; None: never.
         invalid: An action that the mask forbids is replaced by the ``first`` allowed one, or is an ``error``.
         seed: Of the first reset that is given none.

@@ -18,61 +18,38 @@ import numpy as np
 from shunter.agents.env_layout import (
     ASK,
     BEGIN,
-    BEGIN_S,
     BEHIND,
     BETWEEN,
-    BOUND_S,
-    CHOSEN,
-    COUNTED,
-    DISCOUNT,
     FIRST,
+    FITS,
     HEADS,
-    LAST_END_S,
     LEAVE,
     MAY_WAIT,
     MODE,
     NOTHING,
-    NUM_ORDERS,
-    NUM_TURNS,
-    NUM_USERS,
-    OF_FAIRNESS,
-    OF_SLOWDOWN,
-    OF_SPAN,
-    OF_USE,
-    OF_WAIT,
     OPEN,
     OVER,
     PHASE,
-    POTENTIAL,
-    REWARD,
     SEEN,
     SHADOW_S,
-    SHAPING,
-    SHOWN,
-    SQUARES,
     STEPS,
     STRATEGY,
     STUCK,
-    SUM,
     TO_START,
     WAITS,
     WARM,
-    WORK_S,
     WRITTEN,
     Episode,
     Slot,
-    compiled,
     slot_at,
 )
+from shunter.agents.env_seen import choose_from, clear_observation, compiled, reward_start, settle, write_seen
 from shunter.scheduler.jit import inlined, move_block
 from shunter.scheduler.kernels.easy import NOT_NOW, backfill_behind, backfill_one, may_backfill, reserve_first
 from shunter.scheduler.kernels.features import (
-    Facts,
     fits_now,
-    note_context,
     note_started,
     scene_of,
-    write_row,
 )
 from shunter.scheduler.kernels.lists import queue_remove
 from shunter.scheduler.kernels.passes import run_pass
@@ -92,147 +69,15 @@ from shunter.scheduler.layout import (
 from shunter.scheduler.types import BoolArray, FloatArray, Int, IntArray
 from shunter.sim.rollout_kernel import LAST, NEXT, PENDING, next_instant, push_end, time_of_next
 
-# --- what is shown ----------------------------------------------------------------------------------------------------
-
-
-@compiled
-def next_in_turn(st: State, facts: Facts, episode: Episode, view: Int, now_s: float) -> Int:
-    """The best waiting job by one view that has not been chosen yet; −1 when it has none.
-
-    Views: by submission; by request, area and size; those that fit now, by submission; by wait over request.
-    """
-    lo, hi = st.counters[QUEUE_LO], st.counters[QUEUE_HI]
-    if 0 < view <= NUM_ORDERS:
-        order = episode.order[view - 1]
-        while episode.turn[view] < len(order):
-            row = order[episode.turn[view]]
-            episode.turn[view] += 1
-            if episode.mark[row] == WAITS:
-                return row
-        return -1
-    if view == NUM_TURNS - 1:
-        best, most = np.int64(-1), -1.0
-        for position in range(lo, hi):
-            row = st.jobs_i[QUEUE, position]
-            if episode.mark[row] == WAITS:
-                ratio = (now_s - facts.submit_s[row]) / facts.request_s[row]
-                if ratio > most:
-                    best, most = row, ratio
-        return best
-    while lo + episode.turn[view] < hi:
-        row = st.jobs_i[QUEUE, lo + episode.turn[view]]
-        episode.turn[view] += 1
-        if episode.mark[row] == WAITS and (view == 0 or fits_now(st, row)):
-            return row
-    return -1
-
 
 @compiled
 def choose_visible(slot: Slot, now_s: float) -> None:
-    """Let the waiting jobs be seen: all, or as many as there is room for, the best by several views in turn."""
-    st, episode = slot.st, slot.episode
-    lo, hi = st.counters[QUEUE_LO], st.counters[QUEUE_HI]
-    room = len(episode.visible)
-    count = hi - lo
-    if count > room:
-        for position in range(lo, hi):
-            episode.mark[st.jobs_i[QUEUE, position]] = WAITS
-        episode.turn[:] = 0
-        chosen = 0
-        view = 0
-        while chosen < room:
-            row = next_in_turn(st, slot.watched.facts, episode, view, now_s)
-            view = (view + 1) % NUM_TURNS
-            if row >= 0:
-                episode.mark[row] = CHOSEN
-                chosen += 1
-    seen = 0
-    for position in range(lo, hi):
-        row = st.jobs_i[QUEUE, position]
-        if count <= room or episode.mark[row] == CHOSEN:
-            episode.visible[seen] = row
-            episode.mask[seen] = True
-            seen += 1
-        episode.mark[row] = 0
-    for i in range(seen, room):
-        episode.mask[i] = False
-    episode.at[SEEN] = seen
-    episode.at[OPEN] = seen
-    episode.at[WRITTEN] = 0
-
-
-@compiled
-def write_observation(slot: Slot, now_s: float) -> None:
-    """Write the features of the visible jobs, which then hold for the whole instant."""
-    st, watched, episode = slot.st, slot.watched, slot.episode
-    features, observation = slot.loop.features, episode.observation
-    scene = scene_of(st)
-    note_context(watched.facts, watched.scratch, scene, now_s)
-    running, seen, width = len(scene.running), episode.at[SEEN], features.shape[1]
-    for i in range(seen):
-        row = episode.visible[i]
-        x = features[i]
-        write_row(watched.facts, watched.histories, watched.scratch, running, now_s, row, fits_now(st, row), x)
-        for f in range(width):
-            observation[i, f] = x[f]
-        observation[i, width] = 1.0
-    clear_observation(episode, seen)
-
-
-@inlined
-def clear_observation(episode: Episode, first: Int) -> None:
-    """Let the rows from ``first`` on be zero."""
-    for i in range(first, episode.at[SHOWN]):
-        for f in range(episode.observation.shape[1]):
-            episode.observation[i, f] = 0.0
-    episode.at[SHOWN] = first
-    episode.at[WRITTEN] = 1
-
-
-# --- what is rewarded -------------------------------------------------------------------------------------------------
-
-
-@compiled
-def reward_start(slot: Slot, row: Int, now_s: float) -> None:
-    """Count a start: its share of the means, and by how much it changes the span and the users' differences."""
-    at, value, jobs = slot.episode.at, slot.episode.value, slot.jobs
-    if row < at[FIRST]:
-        return
-    at[TO_START] -= 1
-    wait_s = now_s - jobs.submit_s[row]
-    run_s = jobs.run_s[row]
-    slowdown = max(1.0, (wait_s + run_s) / max(run_s, BOUND_S))
-    value[REWARD] -= (value[OF_SLOWDOWN] * slowdown + value[OF_WAIT] * wait_s) / at[COUNTED]
-    end_s = now_s + run_s
-    if end_s > value[LAST_END_S]:
-        value[REWARD] -= value[OF_SPAN] * (end_s - value[LAST_END_S])
-        if value[OF_USE] != 0.0:
-            before = value[WORK_S] / (value[LAST_END_S] - value[BEGIN_S]) if value[LAST_END_S] > value[BEGIN_S] else 0.0
-            value[REWARD] += value[OF_USE] * (value[WORK_S] / (end_s - value[BEGIN_S]) - before)
-        value[LAST_END_S] = end_s
-    if value[OF_FAIRNESS] != 0.0:
-        user, excess, users = slot.episode.user[row], slot.episode.excess, at[NUM_USERS]
-        before = value[SQUARES] / users - (value[SUM] / users) ** 2
-        more = (slowdown - 1.0) / slot.episode.jobs_of[user]
-        value[SQUARES] += more * (2.0 * excess[user] + more)
-        value[SUM] += more
-        excess[user] += more
-        value[REWARD] -= value[OF_FAIRNESS] * (value[SQUARES] / users - (value[SUM] / users) ** 2 - before)
-
-
-@compiled
-def potential_now(st: State, facts: Facts, episode: Episode, now_s: float) -> float:
-    """Minus what the waiting jobs that count have lost so far, in rewards, by their requests; 0 at the end."""
-    at, value = episode.at, episode.value
-    if at[PHASE] == OVER or value[SHAPING] == 0.0:
-        return 0.0
-    lost = 0.0
-    for position in range(st.counters[QUEUE_LO], st.counters[QUEUE_HI]):
-        row = st.jobs_i[QUEUE, position]
-        if row >= at[FIRST]:
-            wait_s = now_s - facts.submit_s[row]
-            lost += wait_s * (value[OF_SLOWDOWN] / max(facts.request_s[row], BOUND_S) + value[OF_WAIT])
-    return -value[SHAPING] * lost / at[COUNTED]
+    """Choose which of the waiting jobs are seen at this instant."""
+    st, mark = slot.st, slot.episode.mark
+    queue = scene_of(st).queue
+    for row in queue:
+        mark[row] = FITS if fits_now(st, row) else WAITS
+    choose_from(queue, slot.watched.facts, slot.episode, now_s)
 
 
 # --- one instant ------------------------------------------------------------------------------------------------------
@@ -246,7 +91,7 @@ def note_starts(slot: Slot, now_s: float) -> None:
         row = st.jobs_i[OUT, i]
         push_end(slot.loop, now_s + slot.jobs.run_s[row], row)
         note_started(slot.watched.facts, slot.watched.histories, row, now_s)
-        reward_start(slot, row, now_s)
+        reward_start(slot.episode, row, slot.jobs.submit_s[row], slot.jobs.run_s[row], now_s)
     st.counters[NUM_OUT] = 0
 
 
@@ -352,7 +197,8 @@ def find_decision(slot: Slot, now_s: float) -> Int:
     if at[OPEN] == 1 and not waiting and not is_last:
         return only
     if at[WRITTEN] == 0:
-        write_observation(slot, now_s)
+        watched = slot.watched
+        write_seen(watched.facts, watched.histories, watched.scratch, scene_of(st), slot.loop.features, episode, now_s)
     episode.mask[len(episode.mask) - 1] = waiting
     return ASK
 
@@ -425,7 +271,7 @@ def step(table: IntArray, actions: IntArray, rewards: FloatArray) -> None:
         if actions[e] == LEAVE:
             continue
         slot = slot_at(table[e])
-        episode, value = slot.episode, slot.episode.value
+        episode = slot.episode
         named = actions[e]
         if named != BEGIN:
             episode.at[STEPS] += 1
@@ -433,11 +279,8 @@ def step(table: IntArray, actions: IntArray, rewards: FloatArray) -> None:
             episode.at[PHASE] = BETWEEN
             named = np.int64(NOTHING)
         go_on(slot, named)
-        potential = potential_now(slot.st, slot.watched.facts, episode, slot.loop.now_s[0])
-        if actions[e] != BEGIN:
-            rewards[e] = value[REWARD] + value[DISCOUNT] * potential - value[POTENTIAL]
-            value[REWARD] = 0.0
-        value[POTENTIAL] = potential
+        queue, now_s = scene_of(slot.st).queue, slot.loop.now_s[0]
+        settle(queue, slot.watched.facts, episode, now_s, e, actions[e] == BEGIN, rewards)
 
 
 @compiled

@@ -14,7 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-from shunter.scheduler.jit import compiled_after
+from shunter.scheduler.jit import compiled_after, inlined
 from shunter.scheduler.kernels.features import Facts, Histories, Scratch
 from shunter.scheduler.layout import State
 from shunter.scheduler.types import AnyArray, BoolArray, FloatArray, IntArray
@@ -76,8 +76,10 @@ NUM_VALUES = 15
 NUM_ORDERS = 3  # fixed orders by which visible jobs are chosen
 NUM_TURNS = NUM_ORDERS + 3
 
-WAITS = 1  # Episode.mark
-CHOSEN = 2
+# Episode.mark of waiting jobs
+WAITS = 1
+FITS = 2  # it could start now
+CHOSEN = 4  # added to either once it is to be seen
 
 BOUND_S = 10.0
 """Run times below this count as this in the bounded slowdown."""
@@ -90,6 +92,7 @@ class Episode(NamedTuple):
         at: (NUM_MARKS,) where it stands.
         value: (NUM_VALUES,) the same in seconds and rewards.
         visible: (K,) rows of the visible jobs, in the order of submission.
+        fits: (K,) whether they could start when they were chosen.
         mark: (W,) scratch: zeros.
         order: (NUM_ORDERS, W) rows by request, area and size.
         turn: (NUM_TURNS,) scratch.
@@ -103,6 +106,7 @@ class Episode(NamedTuple):
     at: IntArray
     value: FloatArray
     visible: IntArray
+    fits: BoolArray
     mark: IntArray
     order: IntArray
     turn: IntArray
@@ -161,9 +165,20 @@ float_table = _view(types.float64, 2)
 single_table = _view(types.float32, 2)
 
 
-@compiled
+# Where the groups of a table's entries begin
+STATE_AT = 0
+JOBS_AT = len(State._fields)
+LOOP_AT = JOBS_AT + len(Jobs._fields)
+FACTS_AT = LOOP_AT + len(Loop._fields)
+HISTORIES_AT = FACTS_AT + len(Facts._fields)
+SCRATCH_AT = HISTORIES_AT + len(Histories._fields)
+EPISODE_AT = SCRATCH_AT + len(Scratch._fields)
+NUM_ENTRIES = EPISODE_AT + len(Episode._fields)
+
+
+@inlined
 def state_at(t: IntArray) -> State:
-    """The state in the first 16 entries of a table (·, 3)."""
+    """The state in a group of a table's entries (·, 3)."""
     return State(
         int_table(t[0]), float_table(t[1]), ints(t[2]), int_table(t[3]), int_table(t[4]), int_table(t[5]),
         int_table(t[6]), int_table(t[7]), int_table(t[8]), int_table(t[9]), floats(t[10]), int_table(t[11]),
@@ -171,21 +186,43 @@ def state_at(t: IntArray) -> State:
     )  # fmt: skip
 
 
+@inlined
+def loop_at(t: IntArray) -> Loop:
+    """The loop."""
+    return Loop(ints(t[0]), floats(t[1]), floats(t[2]), ints(t[3]), ints(t[4]), floats(t[5]), float_table(t[6]))
+
+
+@inlined
+def facts_at(t: IntArray) -> Facts:
+    """The facts about jobs."""
+    return Facts(
+        floats(t[0]), floats(t[1]), floats(t[2]), floats(t[3]), floats(t[4]), ints(t[5]), ints(t[6]), floats(t[7])
+    )
+
+
+@inlined
+def watched_at(t: IntArray) -> Watched:
+    """Facts, histories and room for features."""
+    h, s = t[HISTORIES_AT:], t[SCRATCH_AT:]
+    return Watched(
+        facts_at(t[FACTS_AT:]),
+        Histories(float_table(h[0]), float_table(h[1])),
+        Scratch(floats(s[0]), floats(s[1]), floats(s[2]), float_table(s[3])),
+    )
+
+
+@inlined
+def episode_at(t: IntArray) -> Episode:
+    """The episode."""
+    return Episode(
+        ints(t[0]), floats(t[1]), ints(t[2]), flags(t[3]), ints(t[4]), int_table(t[5]), ints(t[6]), ints(t[7]),
+        floats(t[8]), floats(t[9]), single_table(t[10]), flags(t[11]),
+    )  # fmt: skip
+
+
 @compiled
 def slot_at(t: IntArray) -> Slot:
     """An environment from a table (NUM_ENTRIES, 3), in the order of the fields of ``Slot`` and theirs."""
-    jobs = Jobs(floats(t[16]), floats(t[17]), floats(t[18]), floats(t[19]))
-    loop = Loop(
-        ints(t[20]), floats(t[21]), floats(t[22]), ints(t[23]), ints(t[24]), floats(t[25]), float_table(t[26])
-    )  # fmt: skip
-    facts = Facts(
-        floats(t[27]), floats(t[28]), floats(t[29]), floats(t[30]), floats(t[31]), ints(t[32]), ints(t[33]),
-        floats(t[34]),
-    )  # fmt: skip
-    histories = Histories(float_table(t[35]), float_table(t[36]))
-    watched = Watched(facts, histories, Scratch(floats(t[37]), floats(t[38]), floats(t[39])))
-    episode = Episode(
-        ints(t[40]), floats(t[41]), ints(t[42]), ints(t[43]), int_table(t[44]), ints(t[45]), ints(t[46]),
-        floats(t[47]), floats(t[48]), single_table(t[49]), flags(t[50]),
-    )  # fmt: skip
-    return Slot(state_at(t), jobs, loop, watched, episode)
+    j = t[JOBS_AT:]
+    jobs = Jobs(floats(j[0]), floats(j[1]), floats(j[2]), floats(j[3]))
+    return Slot(state_at(t), jobs, loop_at(t[LOOP_AT:]), watched_at(t), episode_at(t[EPISODE_AT:]))

@@ -125,8 +125,8 @@ class Reward:
         """The undiscounted return of an episode with these metrics."""
         return sum(weight * TERMS[name].sign * metrics[TERMS[name].metric] for name, weight in self.weights.items())
 
-    def on(self, workload: Workload) -> Weights:
-        """The weights for one cluster.
+    def on(self, workload: Workload | None) -> Weights:
+        """The weights for one cluster; None: nothing is known of its prices and power.
 
         Raises:
             UsageError: The cluster's specification does not say what the nodes cost or draw.
@@ -135,10 +135,11 @@ class Reward:
         span = weight("makespan", 0.0)
         for name, rate in (("cost", price_per_s), ("energy", rest_kwh_per_s)):
             if weight(name, 0.0):
-                per_s = rate(workload)
+                per_s = None if workload is None else rate(workload)
                 if per_s is None:
+                    cluster = "of a published protocol" if workload is None else repr(workload.cluster.name)
                     raise UsageError(
-                        f"reward {name!r}: cluster {workload.cluster.name!r} does not say what every node "
+                        f"reward {name!r}: cluster {cluster} does not say what every node "
                         f"{'costs (price_per_h)' if name == 'cost' else 'draws (idle_w, peak_w)'}"
                     )
                 span += weight(name, 0.0) * per_s

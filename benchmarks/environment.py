@@ -40,7 +40,9 @@ def environment(setup: Setup) -> Iterator[Record]:
         (f"{NUM_ENVS} vectorised", NUM_ENVS, VECTOR_STEPS // scale, 40_000),
     )
     subjects = {
-        name: single(workload, jobs, steps, setup.seed) if envs == 1 else vector(workload, jobs, envs, steps, setup.seed)
+        name: single(workload, jobs, steps, setup.seed)
+        if envs == 1
+        else vector(workload, jobs, envs, steps, setup.seed)
         for name, envs, steps, _ in cases
     }
     timings = interleave(subjects, repeat=setup.repeat)
