@@ -28,7 +28,7 @@ Benchmark = Callable[[Setup], Iterator[Record]]
 
 def benchmarks() -> Mapping[str, Benchmark]:
     """Name → benchmark, in the order in which they run."""
-    from benchmarks import clusters, environment, inference, replays, simpy_share, startup
+    from benchmarks import clusters, environment, inference, portfolio, replays, simpy_share, startup, training
 
     return {
         "imports": startup.imports,
@@ -40,6 +40,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
         "million": replays.million,
         "compiled": replays.compiled,
         "environment": environment.environment,
+        "training": training.training,
         "scaling": replays.scaling,
         "openb": clusters.openb,
         "philly-gpus": clusters.philly_gpus,

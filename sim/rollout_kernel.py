@@ -86,31 +86,39 @@ class Times(Protocol):
     """Of ``Jobs``, what events are made of."""
 
     @property
-    def submit_s(self) -> FloatArray: ...
+    def submit_s(self) -> FloatArray:
+        """Submit times."""
     @property
-    def run_s(self) -> FloatArray: ...
+    def run_s(self) -> FloatArray:
+        """Actual run times."""
 
 
 class Ends(Protocol):
     """Of ``Loop``, where events stand."""
 
     @property
-    def at(self) -> IntArray: ...
+    def at(self) -> IntArray:
+        """Where it stands."""
     @property
-    def end_s(self) -> FloatArray: ...
+    def end_s(self) -> FloatArray:
+        """Heap of the running jobs' ends."""
     @property
-    def end_row(self) -> IntArray: ...
+    def end_row(self) -> IntArray:
+        """Their rows."""
     @property
-    def finished(self) -> IntArray: ...
+    def finished(self) -> IntArray:
+        """Rows that ended at this instant."""
 
 
 class Watched(Protocol):
     """Of ``Learned``, what ends are noted in."""
 
     @property
-    def facts(self) -> Facts: ...
+    def facts(self) -> Facts:
+        """Of the jobs."""
     @property
-    def histories(self) -> Histories: ...
+    def histories(self) -> Histories:
+        """Of their users."""
 
 
 @compiled

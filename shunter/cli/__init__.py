@@ -14,6 +14,7 @@ from shunter.cli.evaluate import evaluate_command
 from shunter.cli.models import app as models_app
 from shunter.cli.simulate import simulate_command
 from shunter.cli.traces import app as traces_app
+from shunter.cli.train import app as train_app
 
 app = typer.Typer(
     name="shunter",
@@ -30,6 +31,7 @@ app.command("demo")(demo_command)
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(traces_app, name="traces")
 app.add_typer(models_app, name="models")
+app.add_typer(train_app, name="train")
 
 
 def _print_version(wanted: bool) -> None:
