@@ -33,10 +33,20 @@ def _contents() -> str:
 STAMP = _contents()
 
 
-def _stamped(dispatcher: Any) -> Any:
-    """The dispatcher, with a cache that counts as stale when any kernel file has changed."""
+def _prepared(dispatcher: Any) -> Any:
+    """The dispatcher, with a cache that counts as stale when any kernel file has changed, and one version a type.
+
+    Numba would compile a kernel anew for each constant that another one calls it with: a third of all compiling. LLVM
+    puts constants in where it inlines, with or without.
+    """
     file = dispatcher._cache._cache_file
     file._source_stamp = (*file._source_stamp, STAMP)
+    template_for = dispatcher.get_call_template
+
+    def get_call_template(args: Any, kws: Any) -> Any:
+        return template_for([types.unliteral(a) for a in args], {name: types.unliteral(a) for name, a in kws.items()})
+
+    dispatcher.get_call_template = get_call_template
     return dispatcher
 
 
@@ -46,17 +56,17 @@ def compiled(function: Kernel) -> Kernel:
     They would cost more than the decisions: an atomic instruction for every field of ``State`` at every use. The caller
     holds all arrays for as long as a call lasts.
     """
-    return _stamped(njit(cache=True, _nrt=False)(function))  # type: ignore[call-overload]
+    return _prepared(njit(cache=True, _nrt=False)(function))  # type: ignore[call-overload]
 
 
 def inlined(function: Kernel) -> Kernel:
     """As ``compiled``, for the few lines of an inner loop: copied into the caller."""
-    return _stamped(njit(cache=True, _nrt=False, inline="always")(function))  # type: ignore[call-overload]
+    return _prepared(njit(cache=True, _nrt=False, inline="always")(function))  # type: ignore[call-overload]
 
 
 def allocating(function: Kernel) -> Kernel:
     """A kernel that sorts or copies into arrays of its own. Said outright: a callee inherits its caller's setting."""
-    return _stamped(njit(cache=True, _nrt=True)(function))  # type: ignore[call-overload]
+    return _prepared(njit(cache=True, _nrt=True)(function))  # type: ignore[call-overload]
 
 
 def is_on_disk(kernel: Any) -> bool:

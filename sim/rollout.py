@@ -171,7 +171,8 @@ def jobs_of(workload: Workload, kind: int) -> Jobs:
     factor = columns.processors
     if kind == kernel.UNICEP:
         factor = np.log2(columns.processors + 1e-15) * columns.requested_s
-    return kernel.Jobs(submit_s=columns.submit_s, run_s=workload.run_s, factor=factor, request_s=columns.requested_s)
+    # Copies: some of these may be written to and some not, and the loop would be compiled for each combination.
+    return kernel.Jobs(*(np.array(a) for a in (columns.submit_s, workload.run_s, factor, columns.requested_s)))
 
 
 def facts_of(workload: Workload) -> Facts:
