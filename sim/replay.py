@@ -16,7 +16,6 @@ from shunter.scheduler.compiled import warm_up
 from shunter.scheduler.decide import Settings
 from shunter.scheduler.energy import Intensity
 from shunter.scheduler.layout import DOT_PRODUCT
-from shunter.scheduler.policies.registry import choose_ordering
 from shunter.scheduler.preemption import Preemption
 from shunter.scheduler.state import PLACEMENTS
 from shunter.sim.attempts import JobFailures
@@ -25,6 +24,7 @@ from shunter.sim.engine import Options, Simulation
 from shunter.sim.failures import WHOLE_NODE, Outages
 from shunter.sim.faults import with_own_work
 from shunter.sim.outcome import make_result
+from shunter.sim.portfolio import choose_policy
 from shunter.sim.result import Result
 from shunter.sim.rollout import choose_engine, run_compiled
 from shunter.sim.run_folder import refuse_foreign, rows_folder, told_as_output_error
@@ -280,7 +280,7 @@ def options_for(
     """
     detailed = (cluster.num_nodes > 1 if details is None else details) and ties == "instant"
     return Options(
-        settings=Settings(choose_ordering(policy), backfill, placement, depth, locality_s),
+        settings=Settings(choose_policy(policy), backfill, placement, depth, locality_s),
         ties=ties,
         interval_s=interval_s,
         preemption=preemption or Preemption(),

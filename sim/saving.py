@@ -49,7 +49,7 @@ def arrays(simulation: Simulation) -> dict[str, Any]:
         found |= simulation.lifecycle.arrays()
         columns = simulation.workload.columns
         found |= {f"columns_{name}": getattr(columns, name) for name in CHANGING}
-    for part in (simulation.rounds, simulation.sharing, simulation.evacuation):
+    for part in (simulation.rounds, simulation.sharing, simulation.evacuation, simulation.portfolio):
         found |= {} if part is None else part.arrays()
     if simulation.waits_s is not None:
         found["waits_s"] = simulation.waits_s
@@ -70,6 +70,8 @@ def restore(simulation: Simulation, counts: dict[str, Any], arrays: dict[str, An
         simulation.sharing.restore(arrays, simulation.state)
     if simulation.evacuation is not None:
         simulation.evacuation.restore(arrays)
+    if simulation.portfolio is not None:
+        simulation.portfolio.restore(arrays)
     if simulation.waits_s is not None:
         simulation.waits_s[:] = arrays["waits_s"]
     if simulation.ledger is not None:

@@ -261,6 +261,7 @@ def as_document(results: Sequence[Result]) -> dict[str, Any]:
                 "passes_cut_short": result.manifest["passes_cut_short"],
                 "passes_put_off": result.manifest["passes_put_off"],
             }
+            | {name: result.manifest[name] for name in ("portfolio",) if name in result.manifest}
             for result in results
         ],
     }
