@@ -60,7 +60,10 @@ def compiled(function: Kernel) -> Kernel:
 
 
 def inlined(function: Kernel) -> Kernel:
-    """As ``compiled``, for the few lines of an inner loop: copied into the caller."""
+    """As ``compiled``, copied into the caller: a few lines of an inner loop, or a pass with one caller.
+
+    On its own a pass would be optimised twice, once more inside its caller, at some seconds each.
+    """
     return _prepared(njit(cache=True, _nrt=False, inline="always")(function))  # type: ignore[call-overload]
 
 

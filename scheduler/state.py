@@ -132,7 +132,8 @@ class ClusterState:
             self._run_pass = kernels.run_conservative
         elif self.counters[at.LISTED]:
             self._run_pass = kernels.run_lanes
-        self._is_plain = not self.counters[at.LISTED]
+        # ``advance`` would be one more large kernel to compile for states whose nodes are scored.
+        self._is_plain = not self.counters[at.LISTED] and self.unscored is self.packed
         self.started = self.jobs_i[at.OUT]
         self.backfilled = self.jobs_i[at.BACKFILLED]
         if locality_s > 0:

@@ -30,6 +30,24 @@ def compile_plain() -> None:
     warm_up()
     warm_up_loop()
     compile_passes("first-fit")
+    compile_windows()
+
+
+def compile_windows() -> None:
+    """Windows in the compiled loop, under a fixed score and under a network."""
+    import numpy as np
+
+    from shunter.scheduler.kernels.features import NUM_FEATURES
+    from shunter.scheduler.kernels.network import Network
+    from shunter.sim.rollout import Rollout
+    from shunter.sim.workload import prepare
+    from shunter.traces.generate import generate
+
+    trace = generate("poisson", jobs=3, seed=1)
+    rollout = Rollout(prepare(trace, trace.cluster))
+    none, flat = np.zeros(0), np.zeros((0, 0))
+    for network in (None, Network(np.ones(NUM_FEATURES), np.zeros((0, NUM_FEATURES)), none, flat, none, none, none)):
+        rollout.starts(network, np.array([0]), np.array([3]))
 
 
 def compile_scored() -> None:

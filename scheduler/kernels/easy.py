@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shunter.scheduler.jit import allocating, compiled
+from shunter.scheduler.jit import allocating, compiled, inlined
 from shunter.scheduler.kernels.gpus import pick_gpus, pick_shared, room_of_gpus
 from shunter.scheduler.kernels.lists import queue_remove
 from shunter.scheduler.kernels.placing import place
@@ -224,17 +224,18 @@ def backfill_one(st: State, row: Int, now_s: float, shadow_s: float, mode: Int, 
         return False
     end_s = now_s + st.jobs_f[BOUND_S, row]
     if end_s < shadow_s or (end_s == shadow_s and mode != EASY_NOEXTRA):
-        start_job(st, row, now_s, strategy, 1, st.slots[s])
+        usable = st.slots[s]
     elif mode != EASY_NOEXTRA and fits_spare(st, s, tasks):
+        usable = st.node_i[USABLE]
         st.counters[BESIDE] = 1  # what it takes is taken from ``spare``, too
-        start_job(st, row, now_s, strategy, 1, st.node_i[USABLE])
-        st.counters[BESIDE] = 0
     else:
         return False
+    start_job(st, row, now_s, strategy, 1, usable)
+    st.counters[BESIDE] = 0
     return True
 
 
-@compiled
+@inlined
 def pass_easy(st: State, mode: Int, now_s: float, strategy: Int, depth: Int) -> None:
     """EASY: heads first, then later jobs that end by the shadow time or use only what the head leaves spare.
 
