@@ -28,7 +28,7 @@ Benchmark = Callable[[Setup], Iterator[Record]]
 
 def benchmarks() -> Mapping[str, Benchmark]:
     """Name → benchmark, in the order in which they run."""
-    from benchmarks import clusters, replays, simpy_share, startup
+    from benchmarks import clusters, portfolio, replays, simpy_share, startup
 
     return {
         "imports": startup.imports,
@@ -39,6 +39,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
         "logs": replays.logs,
         "million": replays.million,
         "compiled": replays.compiled,
+        "portfolio": portfolio.portfolio,
         "scaling": replays.scaling,
         "openb": clusters.openb,
         "philly-gpus": clusters.philly_gpus,

@@ -43,8 +43,11 @@ def _prepared(dispatcher: Any) -> Any:
     file._source_stamp = (*file._source_stamp, STAMP)
     template_for = dispatcher.get_call_template
 
+    def of_type(argument: Any) -> Any:
+        return types.unliteral(argument)  # type: ignore[no-untyped-call]
+
     def get_call_template(args: Any, kws: Any) -> Any:
-        return template_for([types.unliteral(a) for a in args], {name: types.unliteral(a) for name, a in kws.items()})
+        return template_for([of_type(a) for a in args], {name: of_type(a) for name, a in kws.items()})
 
     dispatcher.get_call_template = get_call_template
     return dispatcher

@@ -260,7 +260,8 @@ class Portfolio:
         submit_s = state.columns.submit_s
         first, last = np.searchsorted(submit_s, (now_s - self.look.recent, now_s), side="right")
         rows = np.arange(first, last)
-        return rows[state.jobs_i[at.TASKS, rows] > 0][: int(self.look.jobs)]
+        entered: IntArray = rows[state.jobs_i[at.TASKS, rows] > 0]
+        return entered[: int(self.look.jobs)]
 
     def _scores_of(self, columns: JobColumns, rows: IntArray, view: QueueView) -> list[FloatArray]:
         """Scores of the jobs to come, as if they were submitted now."""
