@@ -41,6 +41,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
         "compiled": replays.compiled,
         "environment": environment.environment,
         "training": training.training,
+        "portfolio": portfolio.portfolio,
         "scaling": replays.scaling,
         "openb": clusters.openb,
         "philly-gpus": clusters.philly_gpus,

@@ -135,6 +135,7 @@ def policies_page() -> str:
         "Without `--preempt` a waiting job has attained no service: `las` and `tiresias` equal `fcfs`, and `srtf` "
         "orders by the expected run time.\n",
         *explained(ORDERINGS.values()),
+        *portfolio_section(),
         "## Backfilling\n",
         f"`--backfill` takes {names_of(BACKFILLS)}; what each does is written in "
         "[concepts](../concepts.md#backfilling).\n",
@@ -142,6 +143,32 @@ def policies_page() -> str:
         f"`--placement` takes {names_of(PLACEMENTS)}; see [concepts](../concepts.md#placement).\n",
     ]
     return "\n".join(lines)
+
+
+def portfolio_section() -> list[str]:
+    """The policy that chooses among orderings, with its settings from the docstring of ``Look``."""
+    from dataclasses import fields
+
+    from shunter.sim.portfolio import METRICS, Look
+
+    described = (inspect.getdoc(Look) or "").partition("Attributes:")[2].split("\n    ")
+    meaning = dict(line.strip().partition(": ")[::2] for line in described if ": " in line)
+    rows = []
+    for setting in fields(Look):
+        default = setting.default if isinstance(setting.default, str) else f"{setting.default:g}"
+        text = meaning[setting.name].replace("``", "`").replace("A name of `METRICS`", f"One of {names_of(METRICS)}")
+        rows.append(f"| `{setting.name}` | `{default}` | {cell(text)} |")
+    return [
+        "## `portfolio`\n",
+        "`--policy portfolio:candidates=fcfs+sjf+wfp3,every=3600` chooses among orderings by looking ahead; how is "
+        "written in [concepts](../concepts.md#looking-ahead).\n",
+        "| setting | default | meaning |",
+        "| --- | --- | --- |",
+        *rows,
+        "",
+        "It does not go with conservative backfilling, `--preempt`, quotas, node groups that somebody owns, a power "
+        "cap or `--consolidate`. The manifest, and `--json`, say how often each candidate was chosen.\n",
+    ]
 
 
 def explained(orderings: Iterable[Ordering]) -> list[str]:
@@ -156,7 +183,7 @@ def explained(orderings: Iterable[Ordering]) -> list[str]:
     return lines
 
 
-def names_of(known: dict[str, int]) -> str:
+def names_of(known: Iterable[str]) -> str:
     """Names as a list in a sentence."""
     *most, last = [f"`{name}`" for name in known]
     return f"{', '.join(most)} or {last}"

@@ -37,6 +37,7 @@ from shunter.sim.failures import Outages
 from shunter.sim.faults import Faults
 from shunter.sim.lifecycle import FAILED, PREEMPTED, Lifecycle
 from shunter.sim.outages import FAILOVERS, Evacuation, close_and_open, move, refuse_unsuited
+from shunter.sim.portfolio import Portfolio
 from shunter.sim.rounds import Rounds, refuse_with_rounds
 from shunter.sim.sharing import Sharing
 from shunter.sim.workload import Workload
@@ -161,6 +162,7 @@ class Simulation:
         if workload.predicts:
             refuse_conservative("tsafrir", settings.backfill)
             self.estimates = estimates_of(workload, ordering.name)
+        self.portfolio = Portfolio.of(workload, options, self.state)
         self.rounds: Rounds | None = None
         if ordering.rounds is not None:
             refuse_with_rounds(workload, options, self.state)
@@ -662,7 +664,10 @@ class Simulation:
             self._dominant_shares(queue),
             num_others=len(self.state.running),
         )
-        scores = self.options.settings.ordering.score(view)
+        ordering = self.options.settings.ordering
+        if self.portfolio is not None:
+            ordering = self.portfolio.ordering_at(self.state, view)
+        scores = ordering.score(view)
         self.state.reorder(scores, view.jobs.priority if self._strict else None)
 
     def _follow_model(self, learned: LearnedOrder, now_s: float) -> None:
@@ -688,6 +693,8 @@ class Simulation:
         return self.ledger.usage_at(now_s) if self.ledger is not None else np.zeros(0)
 
     def _account_ends(self, num_finished: int, now_s: float) -> None:
+        if self.portfolio is not None and num_finished:
+            self.portfolio.ended(self.state, self._finished[:num_finished].tolist(), now_s)
         if self.ledger is not None:
             for row in sorted(self._finished[:num_finished].tolist()):
                 self.ledger.change(self._user(row), -self._processors(row), now_s)

@@ -80,6 +80,8 @@ def make_result(
     }
     if simulation.learned is not None:
         manifest["guard"] = dict(simulation.learned.counts)
+    if simulation.portfolio is not None:
+        manifest["portfolio"] = simulation.portfolio.counts()
     spans = None if simulation.outages is None else _spans(simulation.outages, _last_s(jobs))
     tables, sums = _tables(simulation, jobs, spans, sink or MemorySink(), carbon)
     metrics = summarise(_outcome(simulation, start_s, end_s, spans, sums.money))

@@ -17,7 +17,7 @@ from shunter.scheduler.decide import Settings
 from shunter.scheduler.energy import Intensity
 from shunter.scheduler.features import SCHEMA
 from shunter.scheduler.layout import DOT_PRODUCT
-from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
+from shunter.scheduler.policies.registry import ChosenOrdering
 from shunter.scheduler.preemption import Preemption
 from shunter.scheduler.state import PLACEMENTS
 from shunter.sim.attempts import JobFailures
@@ -27,6 +27,7 @@ from shunter.sim.estimates import which_estimates
 from shunter.sim.failures import WHOLE_NODE, Outages
 from shunter.sim.faults import with_own_work
 from shunter.sim.outcome import make_result
+from shunter.sim.portfolio import choose_policy
 from shunter.sim.result import Result
 from shunter.sim.rollout import choose_engine, run_compiled
 from shunter.sim.run_folder import refuse_foreign, rows_folder, told_as_output_error
@@ -289,7 +290,7 @@ def options_for(
         UsageError: An unknown name, a number out of range, or rules that do not go together.
     """
     detailed = (cluster.num_nodes > 1 if details is None else details) and ties == "instant"
-    chosen = choose_ordering(policy) if isinstance(policy, str) else policy
+    chosen = choose_policy(policy) if isinstance(policy, str) else policy
     return Options(
         settings=Settings(chosen, backfill, placement, depth, locality_s),
         ties=ties,

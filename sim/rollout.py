@@ -202,11 +202,12 @@ def jobs_of(workload: Workload, kind: int, simulation: Simulation | None = None)
     if kind == kernel.UNICEP:
         factor = np.log2(columns.processors + 1e-15) * columns.requested_s
     estimates = None if simulation is None else simulation.estimates
+    # Copies: some of these may be written to and some not, and the loop would be compiled for each combination.
     return kernel.Jobs(
-        submit_s=columns.submit_s,
-        run_s=workload.run_s,
-        factor=factor,
-        request_s=columns.requested_s,
+        submit_s=np.array(columns.submit_s),
+        run_s=np.array(workload.run_s),
+        factor=np.array(factor),
+        request_s=np.array(columns.requested_s),
         estimates=estimates or no_estimates(),
         usage=no_usage()
         if simulation is None or simulation.ledger is None

@@ -88,6 +88,7 @@ class Times(Protocol):
     @property
     def submit_s(self) -> FloatArray:
         """Submit times."""
+
     @property
     def run_s(self) -> FloatArray:
         """Actual run times."""
@@ -99,12 +100,15 @@ class Ends(Protocol):
     @property
     def at(self) -> IntArray:
         """Where it stands."""
+
     @property
     def end_s(self) -> FloatArray:
         """Heap of the running jobs' ends."""
+
     @property
     def end_row(self) -> IntArray:
         """Their rows."""
+
     @property
     def finished(self) -> IntArray:
         """Rows that ended at this instant."""
@@ -116,6 +120,7 @@ class Watched(Protocol):
     @property
     def facts(self) -> Facts:
         """Of the jobs."""
+
     @property
     def histories(self) -> Histories:
         """Of their users."""

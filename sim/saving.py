@@ -51,7 +51,13 @@ def arrays(simulation: Simulation) -> dict[str, Any]:
         found |= {f"columns_{name}": getattr(columns, name) for name in CHANGING}
     if simulation.estimates is not None:
         found |= {f"estimates_{name}": values for name, values in simulation.estimates._asdict().items()}
-    for part in (simulation.rounds, simulation.sharing, simulation.evacuation, simulation.learned):
+    for part in (
+        simulation.rounds,
+        simulation.sharing,
+        simulation.evacuation,
+        simulation.learned,
+        simulation.portfolio,
+    ):
         found |= {} if part is None else part.arrays()
     if simulation.waits_s is not None:
         found["waits_s"] = simulation.waits_s
@@ -77,6 +83,8 @@ def restore(simulation: Simulation, counts: dict[str, Any], arrays: dict[str, An
         simulation.evacuation.restore(arrays)
     if simulation.learned is not None:
         simulation.learned.restore(arrays)
+    if simulation.portfolio is not None:
+        simulation.portfolio.restore(arrays)
     if simulation.waits_s is not None:
         simulation.waits_s[:] = arrays["waits_s"]
     if simulation.ledger is not None:

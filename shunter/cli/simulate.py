@@ -281,6 +281,7 @@ def as_document(results: Sequence[Result]) -> dict[str, Any]:
                 "passes_put_off": result.manifest["passes_put_off"],
                 **({"guard": result.manifest["guard"]} if "guard" in result.manifest else {}),
             }
+            | {name: result.manifest[name] for name in ("portfolio",) if name in result.manifest}
             for result in results
         ],
     }

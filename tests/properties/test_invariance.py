@@ -15,6 +15,7 @@ from shunter.scheduler.policies.registry import choose_ordering
 from shunter.sim.engine import Options
 from shunter.sim.workload import prepare
 from shunter.traces.tables import ClusterSpec, NodeGroup, Trace, make_jobs
+from tests.examples import examples
 from tests.properties.recorder import Held, record
 from tests.properties.strategies import MODES, PLACES, POLICIES, lanes, node_clusters, pools, traces
 
@@ -27,7 +28,7 @@ HAS_A_SCALE_OF_PROCESSORS = {"f1", "f2", "f3", "f4", "unicep"}
 HAS_A_SCALE_OF_TIME = {"f1", "f2", "f3", "f4", "unicep", "fairshare", "multifactor"}
 """Logarithms, UNICEP's 1e-15 s, and the half-life and largest age in days."""
 
-FEW = settings(max_examples=15, deadline=None)
+FEW = settings(max_examples=examples(8), deadline=None)
 
 
 def changed(trace: Trace, **columns: object) -> Trace:
