@@ -187,7 +187,7 @@ class QueueBuffer(MaskableRolloutBuffer):
             ends = np.cumsum(self.lengths.reshape(-1)).reshape(self.lengths.shape)
             # Rows stand in the order of time, everything else is handed out environment by environment.
             self.first = (ends - self.lengths).swapaxes(0, 1).reshape(-1)
-            self.lengths = self.lengths.swapaxes(0, 1).reshape(-1)
+            self.lengths = self.lengths.swapaxes(0, 1).reshape(-1)  # type: ignore[assignment]
             self.observations = np.zeros((self.buffer_size, self.n_envs, 0), dtype=np.float32)
         yield from super().get(batch_size)
 
