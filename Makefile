@@ -34,10 +34,10 @@ warm: $(VENV)/.run
 demo: $(VENV)/.run ## Compare scheduling policies on two built-in workloads; writes demo-report/
 	$(RUN) -m shunter demo --out demo-report
 
-test: $(VENV)/.dev warm ## Run the fast tests on WORKERS processes
+test: $(VENV)/.dev ## Run the fast tests on WORKERS processes
 	$(RUN) -m pytest -n $(WORKERS) --dist loadscope -m "not slow" -q
 
-test-slow: $(VENV)/.dev warm ## Run the slow tests: whole logs under every backfilling, new random examples
+test-slow: $(VENV)/.dev ## Run the slow tests: whole logs under every backfilling, new random examples
 	$(RUN) -m pytest -n $(WORKERS) -m slow -q
 	EXPLORE=1 $(RUN) -m pytest -n $(WORKERS) -q tests/properties
 

@@ -93,7 +93,7 @@ class QueuePolicy(MaskableActorCriticPolicy):
     def judge(self, queues: Queues) -> tuple[Tensor, Tensor]:
         """(B, L + 1) logits and (B,) values."""
         scores, known = self.network.encode(queues)
-        length = torch.bincount(queues.queue, minlength=queues.count).unsqueeze(1)
+        length = torch.bincount(queues.queue, minlength=queues.num_queues).unsqueeze(1)
         length = torch.log1p(length.to(known.dtype)) / LENGTH_SPAN
         pooled = torch.cat((queues.mean(known), queues.mean(queues.rows), length), 1)
         logits = torch.cat((queues.spread(-scores, FORBIDDEN), self.wait(pooled)), 1)
@@ -114,7 +114,7 @@ class QueuePolicy(MaskableActorCriticPolicy):
         """Values (B, 1), log probabilities (B,) of the actions, and entropies (B,)."""
         queues = obs if isinstance(obs, Queues) else pack(obs)
         logits, values = self.judge(queues)
-        choice = Choice(logits, self._all_or(action_masks, queues.rows, queues.count))
+        choice = Choice(logits, self._all_or(action_masks, queues.rows, queues.num_queues))
         return values.unsqueeze(1), choice.log_prob(actions), choice.entropy()
 
     def predict_values(self, obs: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ class QueueBuffer(MaskableRolloutBuffer):
             ends = np.cumsum(self.lengths.reshape(-1)).reshape(self.lengths.shape)
             # Rows stand in the order of time, everything else is handed out environment by environment.
             self.first = (ends - self.lengths).swapaxes(0, 1).reshape(-1)
-            self.lengths = self.lengths.swapaxes(0, 1).reshape(-1)
+            self.lengths = self.lengths.swapaxes(0, 1).reshape(-1)  # type: ignore[assignment]
             self.observations = np.zeros((self.buffer_size, self.n_envs, 0), dtype=np.float32)
         yield from super().get(batch_size)
 

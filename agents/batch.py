@@ -17,18 +17,11 @@ from shunter.agents.rewards import Weights
 from shunter.agents.sources import AnySource, Rules, Source, Window
 from shunter.scheduler import layout as at
 from shunter.scheduler.errors import EngineError, TraceError, UsageError
-from shunter.scheduler.kernels.features import (
-    NUM_FEATURES,
-    NUM_HISTORY_ROWS,
-    Facts,
-    Histories,
-    scratch_for,
-)
+from shunter.scheduler.features import new_scratch
+from shunter.scheduler.kernels.features import NUM_FEATURES, NUM_HISTORY_ROWS, Facts, Histories
 from shunter.scheduler.state import BACKFILLS, PLACEMENTS
 from shunter.scheduler.types import AnyArray, BoolArray, FloatArray, IntArray
 from shunter.sim import rollout_kernel
-from shunter.sim.rollout import new_loop
-from shunter.sim.rollout_kernel import Jobs, Watched
 
 CHANGING = ("counters", "node_free", "slots", "shapes", "alloc", "node_i", "groups")
 """Arrays of a state that are set back when an episode begins; those of jobs are copied from the trace."""
@@ -73,6 +66,9 @@ class Batch:
             from shunter.agents import protocol_kernel
 
             self._step = protocol_kernel.step
+
+    def __reduce__(self) -> str:
+        raise TypeError("an environment is not copied or pickled, its arrays do not move: make another of the same")
 
     def draw(self, rng: np.random.Generator) -> Window:
         """A random trace, and a random window of it with as much warm-up as the rules ask for."""
@@ -232,9 +228,15 @@ class Slot:
         )
         watched = new_watched(source.facts, width)
         self.features = np.zeros((rules.visible, NUM_FEATURES))
-        loop = new_loop(width)._replace(features=self.features)
-        unused = np.zeros(0)
-        jobs = Jobs(watched.facts.submit_s, np.zeros(width), unused, unused)
+        loop = layout.Loop(
+            at=np.zeros(rollout_kernel.NUM_LOOP_ROWS, np.int64),
+            now_s=np.zeros(1),
+            end_s=np.zeros(width),
+            end_row=np.zeros(width, np.int64),
+            finished=np.zeros(width, np.int64),
+            features=self.features,
+        )
+        jobs = layout.Jobs(watched.facts.submit_s, np.zeros(width))
         self.packed = layout.Slot(state, jobs, loop, watched, episode)
         self.table = entries([*state, *jobs, *loop, *watched.facts, *watched.histories, *watched.scratch, *episode])
 
@@ -296,12 +298,12 @@ def new_episode(
     )
 
 
-def new_watched(facts: Facts, width: int) -> Watched:
+def new_watched(facts: Facts, width: int) -> layout.Watched:
     """Room for so many jobs."""
     numbers = {name: np.zeros(width) for name in RATED_FACTS}
     rows = np.zeros((NUM_HISTORY_ROWS, width + 1))
     own = Facts(**numbers, user=np.zeros(width, np.int64), alike=np.zeros(width, np.int64), total=facts.total.copy())
-    return Watched(own, Histories(rows, rows.copy()), scratch_for(width, width + 1))
+    return layout.Watched(own, Histories(rows, rows.copy()), new_scratch(width))
 
 
 def load_episode(episode: layout.Episode, window: Window, rules: Rules, ranks: IntArray) -> None:
@@ -350,7 +352,7 @@ def load_rewards(
     value[layout.REWARD] = known + (weights.use * work_s / (least_s - begin_s) if least_s > begin_s else 0.0)
 
 
-def load_facts(watched: Watched, facts: Facts, rows: slice, size: int) -> None:
+def load_facts(watched: layout.Watched, facts: Facts, rows: slice, size: int) -> None:
     """Copy what features say of jobs, with users and equal requests counted anew, so that histories are short."""
     own = watched.facts
     for name in RATED_FACTS:

@@ -9,11 +9,18 @@ tell two jobs of equal size and request apart?
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from shunter.scheduler.features import FEATURES
+from shunter.scheduler.kernels.features import LOG_SPAN
 from shunter.scheduler.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from shunter.agents.evaluation import Evaluation, Work
+    from shunter.scheduler.policies import ChosenOrdering
 
 Queue = tuple[FloatArray, FloatArray]
 """(Q, F) features of the waiting jobs at a decision, and their (Q,) scores."""
@@ -35,8 +42,10 @@ ORDERS: Mapping[str, tuple[str, Callable[[Known], FloatArray]]] = {
 }
 """Orders that are looked for, lower first."""
 
-LOG_SPAN = 15.0
-"""Of the feature ``log_request``; see ``scheduler.features``."""
+NAMES = tuple(feature.name for feature in FEATURES)
+
+MOST_REPLAYED = 3000
+"""Jobs of a trace that are replayed for the check."""
 
 MOST_QUEUES = 500
 """Queues that are kept of a replay, spread evenly over its decisions."""
@@ -81,7 +90,49 @@ class Recorder:
         return [self.queues[i] for i in kept]
 
 
-def check(queues: Sequence[Queue], names: Sequence[str]) -> dict[str, Any]:
+def check_orders(evaluation: Evaluation) -> dict[tuple[int, str], list[dict[str, Any]]]:
+    """The check of every learned policy of an evaluation, by trace and backfilling; see ``check``.
+
+    The middle stretch of a trace is replayed by the project's own engine, whatever the protocol.
+    """
+    from pathlib import Path
+
+    from shunter.agents.bundle import load_bundle
+
+    work = evaluation.work
+    learned = [contender for contender in work.contenders if contender.kind == "learned"]
+    found: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for contender in learned:
+        chosen = load_bundle(Path(contender.policy)).ordering(label=contender.label)
+        for case in range(len(work.cases)):
+            for backfill in work.backfills:
+                queues = sample(work, case, chosen, backfill)
+                found.setdefault((case, backfill), []).append({"policy": contender.label} | check(queues))
+    return found
+
+
+def sample(work: Work, case_idx: int, chosen: ChosenOrdering, backfill: str) -> list[Queue]:
+    """Queues of a learned policy on the middle stretch of a trace, as it met them."""
+    from shunter.agents.replays import replay
+
+    assert chosen.scorer is not None
+    case = work.cases[case_idx]
+    first, last = case.rows(case.stretches[len(case.stretches) // 2])
+    first = max(first, (first + last - MOST_REPLAYED) // 2)
+    recorder = Recorder(chosen.scorer)
+    replay(
+        case.trace,
+        case.cluster,
+        first,
+        min(last, first + MOST_REPLAYED),
+        policy=replace(chosen, scorer=recorder),
+        backfill=backfill,
+        default_request_s=work.default_request_s,
+    )
+    return recorder.sample()
+
+
+def check(queues: Sequence[Queue], names: Sequence[str] = NAMES) -> dict[str, Any]:
     """What the queues tell, as plain values.
 
     Args:

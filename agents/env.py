@@ -69,11 +69,12 @@ def observation_space(visible: int) -> spaces.Box:
     return spaces.Box(low, bound, dtype=np.float32)
 
 
-def check_invalid(invalid: str) -> str:
-    """The name, if it is one of ``INVALID``; UsageError otherwise."""
+def check_limits(max_steps: int | None, invalid: str) -> None:
+    """Raise UsageError unless there is no step limit or one of at least 1, and ``invalid`` is one of ``INVALID``."""
+    if max_steps is not None and max_steps < 1:
+        raise UsageError(f"max_steps {max_steps} is not a whole number of at least 1")
     if invalid not in INVALID:
-        raise UsageError(f"invalid={invalid!r}{nearest(invalid, list(INVALID))}")
-    return invalid
+        raise UsageError(f"invalid={invalid!r}{nearest(str(invalid), list(INVALID))}")
 
 
 def checked(batch: Batch, env: int, action: Any, invalid: str) -> tuple[int, bool]:
@@ -139,13 +140,15 @@ class SchedulingEnv(gymnasium.Env[Any, Any]):
     ) -> None:
         self.rules = make_rules(**rules)
         self.batch = Batch(sources_of(traces, self.rules), self.rules, 1)
+        check_limits(max_steps, invalid)
         self.max_steps = max_steps
-        self.invalid = check_invalid(invalid)
+        self.invalid = invalid
         self.render_mode = render_mode
         self.observation_space = observation_space(self.rules.visible)
         self.action_space = spaces.Discrete(self.rules.visible + 1)
         self._first_seed = seed
         self._action = np.zeros(1, np.int64)
+        self._sampler: np.random.Generator | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -162,6 +165,8 @@ class SchedulingEnv(gymnasium.Env[Any, Any]):
         """
         seed, self._first_seed = self._first_seed if seed is None else seed, None
         super().reset(seed=seed)
+        if seed is not None:
+            self._sampler = None
         self.batch.begin(0, window_of(self.batch, options, self.np_random))
         return self.batch.observation[0].copy(), self._info()
 
@@ -191,8 +196,10 @@ class SchedulingEnv(gymnasium.Env[Any, Any]):
         return mask
 
     def sample(self) -> int:
-        """An allowed action, each as likely as the others, by the environment's own generator."""
-        return int(self.batch.sample(self.np_random.random(1))[0])
+        """An allowed action, each as likely as the others; the windows to come do not depend on how many are drawn."""
+        if self._sampler is None:
+            self._sampler = self.np_random.spawn(1)[0]
+        return int(self.batch.sample(self._sampler.random(1))[0])
 
     def features(self) -> FloatArray:
         """(V, F) features of the visible jobs in double precision, as they were when the instant began."""
@@ -232,5 +239,8 @@ def window_of(batch: Batch, options: dict[str, Any] | None, rng: np.random.Gener
             raise UsageError(f"reset: unknown option {name!r}{nearest(str(name), ['window'])}")
     if options is None or options.get("window") is None:
         return batch.draw(rng)
-    source, first = options["window"]
-    return batch.at(int(source), int(first))
+    try:
+        source, first = (int(number) for number in options["window"])
+    except (TypeError, ValueError):
+        raise UsageError(f"reset: window {options['window']!r} is not (number of the trace, first row)") from None
+    return batch.at(source, first)

@@ -46,13 +46,9 @@ from shunter.agents.env_layout import (
 from shunter.agents.env_seen import choose_from, clear_observation, compiled, reward_start, settle, write_seen
 from shunter.scheduler.jit import inlined, move_block
 from shunter.scheduler.kernels.easy import NOT_NOW, backfill_behind, backfill_one, may_backfill, reserve_first
-from shunter.scheduler.kernels.features import (
-    fits_now,
-    note_started,
-    scene_of,
-)
+from shunter.scheduler.kernels.features import fits_now, note_started, note_submitted, scene_of
 from shunter.scheduler.kernels.lists import queue_remove
-from shunter.scheduler.kernels.passes import run_pass
+from shunter.scheduler.kernels.passes import absorb, run_pass
 from shunter.scheduler.kernels.starting import start_job
 from shunter.scheduler.layout import (
     EASY_SJBF,
@@ -64,10 +60,11 @@ from shunter.scheduler.layout import (
     QUEUE_LO,
     SCORE,
     SHAPE,
+    TASKS,
     State,
 )
 from shunter.scheduler.types import BoolArray, FloatArray, Int, IntArray
-from shunter.sim.rollout_kernel import LAST, NEXT, PENDING, next_instant, push_end, time_of_next
+from shunter.sim.rollout_kernel import LAST, NEXT, PENDING, push_end, take_ends, time_of_next
 
 
 @compiled
@@ -219,12 +216,28 @@ def end_warm_up(slot: Slot) -> None:
 
 
 @inlined
+def next_instant(slot: Slot) -> float:
+    """Take in everything that happens at the next instant, and return its time; its decisions are still to be made."""
+    st, jobs, loop, watched = slot.st, slot.jobs, slot.loop, slot.watched
+    now_s = time_of_next(jobs, loop)
+    ended = take_ends(jobs, loop, watched, True, now_s)
+    first = loop.at[NEXT]
+    while loop.at[NEXT] < loop.at[LAST] and jobs.submit_s[loop.at[NEXT]] <= now_s:
+        if st.jobs_i[TASKS, loop.at[NEXT]] > 0:
+            note_submitted(watched.facts, watched.histories, loop.at[NEXT])
+        loop.at[NEXT] += 1
+    loop.now_s[0] = now_s
+    absorb(st, now_s, loop.finished, ended, first, loop.at[NEXT], slot.episode.at[MODE])
+    return now_s
+
+
+@inlined
 def enter_instant(slot: Slot) -> None:
     """Take in the next instant; while the queue is warmed up, make its pass by the score."""
     st, at, loop = slot.st, slot.episode.at, slot.loop
     if at[WARM] == 1 and slot.jobs.submit_s[at[FIRST]] <= time_of_next(slot.jobs, loop):
         end_warm_up(slot)
-    now_s = next_instant(st, slot.jobs, loop, slot.watched, at[MODE])
+    now_s = next_instant(slot)
     if at[WARM] == 1:
         run_pass(st, now_s, at[MODE], at[STRATEGY], 0)
         note_starts(slot, now_s)

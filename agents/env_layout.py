@@ -19,7 +19,6 @@ from shunter.scheduler.kernels.features import Facts, Histories, Scratch
 from shunter.scheduler.layout import State
 from shunter.scheduler.types import AnyArray, BoolArray, FloatArray, IntArray
 from shunter.sim import rollout_kernel
-from shunter.sim.rollout_kernel import Jobs, Loop, Watched
 
 compiled = compiled_after(Path(rollout_kernel.__file__), Path(__file__))
 
@@ -117,6 +116,46 @@ class Episode(NamedTuple):
     mask: BoolArray
 
 
+class Jobs(NamedTuple):
+    """What the events are made of; (W,) each.
+
+    Attributes:
+        submit_s: Submit times.
+        run_s: Actual run times.
+    """
+
+    submit_s: FloatArray
+    run_s: FloatArray
+
+
+class Loop(NamedTuple):
+    """Where the events stand: what ``rollout_kernel`` reads and writes of its own ``Loop``, and the features.
+
+    Attributes:
+        at: (NUM_LOOP_ROWS,) where it stands.
+        now_s: (1,) the last instant.
+        end_s: (W,) heap of the running jobs' ends.
+        end_row: (W,) their rows.
+        finished: (W,) rows that ended at this instant.
+        features: (K, F) of the visible jobs.
+    """
+
+    at: IntArray
+    now_s: FloatArray
+    end_s: FloatArray
+    end_row: IntArray
+    finished: IntArray
+    features: FloatArray
+
+
+class Watched(NamedTuple):
+    """What features are made from."""
+
+    facts: Facts
+    histories: Histories
+    scratch: Scratch
+
+
 class Slot(NamedTuple):
     """Everything of one environment."""
 
@@ -189,7 +228,7 @@ def state_at(t: IntArray) -> State:
 @inlined
 def loop_at(t: IntArray) -> Loop:
     """The loop."""
-    return Loop(ints(t[0]), floats(t[1]), floats(t[2]), ints(t[3]), ints(t[4]), floats(t[5]), float_table(t[6]))
+    return Loop(ints(t[0]), floats(t[1]), floats(t[2]), ints(t[3]), ints(t[4]), float_table(t[5]))
 
 
 @inlined
@@ -207,7 +246,7 @@ def watched_at(t: IntArray) -> Watched:
     return Watched(
         facts_at(t[FACTS_AT:]),
         Histories(float_table(h[0]), float_table(h[1])),
-        Scratch(floats(s[0]), floats(s[1]), floats(s[2]), float_table(s[3])),
+        Scratch(floats(s[0]), floats(s[1]), floats(s[2])),
     )
 
 
@@ -224,5 +263,5 @@ def episode_at(t: IntArray) -> Episode:
 def slot_at(t: IntArray) -> Slot:
     """An environment from a table (NUM_ENTRIES, 3), in the order of the fields of ``Slot`` and theirs."""
     j = t[JOBS_AT:]
-    jobs = Jobs(floats(j[0]), floats(j[1]), floats(j[2]), floats(j[3]))
+    jobs = Jobs(floats(j[0]), floats(j[1]))
     return Slot(state_at(t), jobs, loop_at(t[LOOP_AT:]), watched_at(t), episode_at(t[EPISODE_AT:]))

@@ -9,53 +9,31 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from shunter import __version__
+from shunter.agents.contenders import Contender, published_starts
 from shunter.agents.periods import TEST, Period, overlapping, split, whole
 from shunter.agents.protocols import Protocol, Stretch, published_stretches, stretches
 from shunter.agents.replays import replay, schedule_of, windows_of
 from shunter.agents.results_file import ResultsFile, key_of
-from shunter.scheduler.errors import UsageError
+from shunter.scheduler.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
+    from shunter.agents.bundle import Bundle
+    from shunter.scheduler.policies import ChosenOrdering
     from shunter.sim.compat.rlscheduler import RlsTrace
     from shunter.traces.tables import ClusterSpec, Trace
 
-Kind = Literal["heuristic", "bound", "learned"]
-
 QUEUED = 2
 """Replays handed to each process beyond the one that it works on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A policy that is judged.
-
-    Attributes:
-        label: What tables call it.
-        kind: ``heuristic``; ``bound`` for one that is told what nobody can know; ``learned``.
-        policy: Name in the registry, with parameters; of a learned one the bundle's folder.
-        sha256: Content hash of a bundle; empty for others.
-        origin: Of a learned one: ``general``, or ``as published`` where it was trained on the jobs it is tested on.
-        seen: Periods that a learned one was trained and chosen on.
-    """
-
-    label: str
-    kind: Kind
-    policy: str
-    sha256: str = ""
-    origin: str = ""
-    seen: tuple[Period, ...] = ()
-
-    @property
-    def identity(self) -> str:
-        """What tells it apart from every other: a bundle's content, wherever it lies."""
-        return f"sha256:{self.sha256}" if self.sha256 else self.policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +65,22 @@ class Case:
         return sum(len(stretch.windows) for stretch in self.stretches)
 
     def counted(self) -> list[Period]:
-        """The windows as rows of the trace; of protocol rlscheduler, from a window's first job to its last.
-
-        Its rows are counted over other jobs (it drops those with run time 0) and in the order of their numbers.
-        """
+        """The windows as rows of the trace."""
         windows = [window for stretch in self.stretches for window in stretch.windows]
-        if self.published is not None:
-            row = {name: i for i, name in enumerate(self.trace.jobs.frame["job_id"].to_list())}
-            numbers = self.published.jobs.number
-            known = [[row[str(n)] for n in numbers[a:b].tolist() if str(n) in row] for a, b in windows]
-            windows = [(min(rows), max(rows) + 1) for rows in known if rows]
-        return [Period(TEST, self.trace.name, a, b, self.period.sha256) for a, b in windows]
+        rows = (self.rows(Stretch(a, b, ())) for a, b in windows)
+        return [Period(TEST, self.trace.name, a, b, self.period.sha256) for a, b in rows]
+
+    def rows(self, stretch: Stretch) -> tuple[int, int]:
+        """Rows of the trace, [first, last), that a stretch takes.
+
+        Those of protocol rlscheduler are counted over other jobs (it drops those with run time 0) and in the order of
+        their numbers: of these, from the first to the last that the trace has.
+        """
+        if self.published is None:
+            return stretch.first, stretch.last
+        numbers = self.published.jobs.number[stretch.first : stretch.last]
+        known = np.flatnonzero(self.trace.jobs.frame["job_id"].is_in(numbers.astype(str)).to_numpy())
+        return (int(known.min()), int(known.max()) + 1) if len(known) else (0, 1)
 
 
 def make_case(
@@ -127,36 +110,6 @@ def make_case(
     return Case(trace, spec, period, tuple(stretches(protocol, period)))
 
 
-def contenders(protocol: Protocol, backfills: Sequence[str], chosen: Sequence[str] | None = None) -> list[Contender]:
-    """The heuristics and controls that learned policies are set against, and the bounds.
-
-    Orderings that decide by rounds who runs where are left out unless chosen: they are schedulers of their own, which
-    no backfilling goes with.
-
-    Args:
-        protocol: Under which they run.
-        backfills: Backfillings that each has to go with.
-        chosen: Names, with parameters; by default all.
-
-    Raises:
-        UsageError: An unknown name.
-    """
-    from shunter.scheduler.policies import ORDERINGS, choose_ordering
-    from shunter.sim.compat import rlscheduler
-
-    if protocol.name == "rlscheduler":
-        for name in chosen or ():
-            rlscheduler.check_policy(name)
-        return [Contender(name, "heuristic", name) for name in dict.fromkeys(chosen or rlscheduler.POLICIES)]
-    names = list(dict.fromkeys(chosen or [name for name, o in ORDERINGS.items() if o.rounds is None]))
-    found = [(name, choose_ordering(name)) for name in names]
-    for name, ordering in found:
-        if ordering.ordering.rounds is not None and set(backfills) != {"none"}:
-            raise UsageError(f"policy {name!r} decides by rounds: it goes with --backfill none only")
-    kinds: dict[bool, Kind] = {True: "bound", False: "heuristic"}
-    return [Contender(o.label, kinds[o.ordering.needs_oracle], name) for name, o in found]
-
-
 def refuse_seen(cases: Sequence[Case], learned: Sequence[Contender]) -> list[str]:
     """One sentence for every learned policy and trace of which it has seen jobs that it is to be judged on."""
     sentences = []
@@ -184,12 +137,14 @@ class Work:
         cases: Traces.
         contenders: Policies.
         backfills: Backfillings; each policy runs with each.
+        default_request_s: Request of jobs without one; None: their actual run time.
     """
 
     protocol: Protocol
     cases: tuple[Case, ...]
     contenders: tuple[Contender, ...]
     backfills: tuple[str, ...]
+    default_request_s: float | None = None
 
     def tasks(self) -> list[Task]:
         """Every replay, in the order in which results are written."""
@@ -211,6 +166,7 @@ class Work:
             "trace": case.period.sha256,
             "cluster": case.cluster.name,
             "backfill": task.backfill,
+            "default_request_s": self.default_request_s,
             "policy": contender.identity,
             "rows": [stretch.first, stretch.last],
             "windows": [list(window) for window in stretch.windows],
@@ -233,7 +189,7 @@ class Player:
 
     work: Work
     should_stop: Callable[[], bool]
-    loaded: dict[str, Any] = field(default_factory=dict)
+    loaded: dict[str, Bundle] = field(default_factory=dict)
 
     def play(self, task: Task) -> list[dict[str, float]] | None:
         """The metrics of the windows of one replay; None when it was stopped."""
@@ -242,21 +198,40 @@ class Player:
         if case.published is not None:
             from shunter.sim.compat import rlscheduler
 
-            count = stretch.last - stretch.first
-            run = rlscheduler.run(
-                case.published, stretch.first, count, contender.policy, backfill=task.backfill != "none"
-            )
-            return windows_of(schedule_of(run, case.published.max_procs), stretch)
+            count, backfill = stretch.last - stretch.first, task.backfill != "none"
+            if contender.kind == "learned":
+                start_s = published_starts(self._bundle(contender), case.published, stretch.first, count, backfill)
+            else:
+                start_s = rlscheduler.run(case.published, stretch.first, count, contender.policy, backfill).start_s
+            jobs = case.published.jobs.rows(stretch.first, count)
+            return windows_of(schedule_of(jobs, start_s, case.published.max_procs), stretch)
         schedule = replay(
             case.trace,
             case.cluster,
             stretch.first,
             stretch.last,
-            policy=contender.policy,
+            policy=self._ordering(contender),
             backfill=task.backfill,
+            preempts=contender.preempts,
+            estimates="tsafrir" if contender.predicts else "request",
+            default_request_s=self.work.default_request_s,
             should_stop=self.should_stop,
         )
         return None if schedule is None else windows_of(schedule, stretch)
+
+    def _ordering(self, contender: Contender) -> str | ChosenOrdering:
+        """What the engine orders queues by."""
+        if contender.kind != "learned":
+            return contender.policy
+        return self._bundle(contender).ordering(label=contender.label)
+
+    def _bundle(self, contender: Contender) -> Bundle:
+        """The bundle of a learned policy, loaded once."""
+        from shunter.agents.bundle import load_bundle
+
+        if contender.policy not in self.loaded:
+            self.loaded[contender.policy] = load_bundle(Path(contender.policy))
+        return self.loaded[contender.policy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +277,7 @@ def evaluate(
 
     Raises:
         ShunterError: A policy cannot run on a trace, or ``results`` cannot be written.
+        EngineError: A process was ended from outside.
         Stopped: ``should_stop`` said so.
     """
     tasks = work.tasks()
@@ -367,6 +343,11 @@ def _wait(
         except TimeoutError:
             if should_stop():
                 stop.set()
+        except BrokenProcessPool:
+            raise EngineError(
+                "a process that made replays was ended from outside (out of memory?); what it had finished is kept: "
+                "--resume takes it up, --workers 1 needs the least memory"
+            ) from None
 
 
 _PLAYER: list[Player] = []

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from shunter.agents.evaluation import Evaluation
 from shunter.agents.replays import METRICS
+from shunter.agents.verdicts import scores_of
 from shunter.scheduler.errors import OutputError
-from shunter.sim.run_folder import FIGURES_FOLDER, json_bytes, parquet_bytes, write_aside
+from shunter.sim.run_folder import FIGURES_FOLDER, json_bytes, parquet_bytes, told_as_output_error, write_aside
 
 if TYPE_CHECKING:
     import polars as pl
@@ -76,5 +77,17 @@ def write_evaluation(evaluation: Evaluation, document: Mapping[str, Any], folder
     Raises:
         OutputError: A file cannot be written.
     """
+    from shunter.agents.evaluation_figures import draw_all
+    from shunter.agents.evaluation_report import render_evaluation
+
+    figures = draw_all(document, scores_of(evaluation))
     write_aside(folder / "windows.parquet", parquet_bytes(window_frame(evaluation)))
     write_aside(folder / "summary.json", json_bytes(document))
+    write_aside(folder / "report.html", render_evaluation(document, figures).encode())
+    with told_as_output_error(folder):
+        (folder / FIGURES_FOLDER).mkdir(exist_ok=True)
+        for old in (folder / FIGURES_FOLDER).glob("*.png"):
+            if old.name not in figures:
+                old.unlink()
+    for name, content in figures.items():
+        write_aside(folder / FIGURES_FOLDER / name, content)

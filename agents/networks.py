@@ -31,21 +31,21 @@ class Queues(NamedTuple):
         rows: (R, F) float32 features, the jobs of the first queue first.
         queue: (R,) the queue of each row, never decreasing.
         slot: (R,) its place among the visible jobs.
-        count: Queues B; some may be empty.
+        num_queues: Queues B; some may be empty.
         longest: Places L that are needed for the longest of them.
     """
 
     rows: Tensor
     queue: Tensor
     slot: Tensor
-    count: int
+    num_queues: int
     longest: int
 
     def spread(self, values: Tensor, empty: float) -> Tensor:
         """(B, L, ·) of (R, ·): every value in its queue and place, ``empty`` elsewhere."""
-        out = values.new_full((self.count * self.longest, *values.shape[1:]), empty)
+        out = values.new_full((self.num_queues * self.longest, *values.shape[1:]), empty)
         out[self.queue * self.longest + self.slot] = values
-        return out.view(self.count, self.longest, *values.shape[1:])
+        return out.view(self.num_queues, self.longest, *values.shape[1:])
 
     def gather(self, values: Tensor) -> Tensor:
         """(R, ·) of (B, L, ·): the opposite of ``spread``."""
@@ -53,8 +53,8 @@ class Queues(NamedTuple):
 
     def mean(self, values: Tensor) -> Tensor:
         """(B, ·) mean of (R, ·) over each queue; zeros for empty ones."""
-        lengths = torch.bincount(self.queue, minlength=self.count)
-        total = values.new_zeros(self.count, values.shape[1]).index_add(0, self.queue, values)
+        lengths = torch.bincount(self.queue, minlength=self.num_queues)
+        total = values.new_zeros(self.num_queues, values.shape[1]).index_add(0, self.queue, values)
         return total / lengths.clamp(min=1).unsqueeze(1)
 
 

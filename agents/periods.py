@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from shunter.scheduler.errors import TraceError, UsageError
+from shunter.scheduler.errors import BundleError, TraceError, UsageError
 
 if TYPE_CHECKING:
     from shunter.traces.tables import Trace
@@ -134,6 +134,21 @@ def overlapping(wanted: Iterable[Period], seen: Iterable[Period]) -> list[tuple[
     seen = list(seen)
     pairs = ((a, b, overlap(a, b)) for a in wanted for b in seen)
     return [pair for pair in pairs if pair[2]]
+
+
+def seen_by(entries: Iterable[Mapping[str, Any]], where: str) -> tuple[Period, ...]:
+    """The periods that a model's card names in ``traces``: each as ``Period.to_dict`` writes it, one a role and trace.
+
+    Raises:
+        BundleError: An entry is none; says which, and the card (``where``) that it is in.
+    """
+    periods = []
+    for number, entry in enumerate(entries):
+        try:
+            periods.append(Period.from_dict(entry))
+        except UsageError as error:
+            raise BundleError(f"{where}: traces[{number}]: {error}") from None
+    return tuple(periods)
 
 
 def parse_trace(text: str) -> tuple[str, tuple[int, int] | None]:

@@ -93,7 +93,7 @@ def learned_at(t: IntArray) -> Learned:
     return Learned(
         facts_at(t[FACTS_AT:]),
         Histories(float_table(h[0]), float_table(h[1])),
-        Scratch(floats(s[0]), floats(s[1]), floats(s[2]), float_table(s[3])),
+        Scratch(floats(s[0]), floats(s[1]), floats(s[2])),
         Network(
             floats(n[0]), float_table(n[1]), floats(n[2]), float_table(n[3]), floats(n[4]), floats(n[5]), floats(n[6])
         ),

@@ -17,8 +17,8 @@ from shunter.scheduler.metrics import Outcome, summarise
 from shunter.scheduler.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from shunter.scheduler.preemption import Preemption
-    from shunter.sim.compat.rlscheduler import RlsRun
+    from shunter.scheduler.policies import ChosenOrdering
+    from shunter.sim.compat.rlscheduler import RlsJobs
     from shunter.traces.tables import ClusterSpec, Trace
 
 METRICS = (
@@ -46,6 +46,8 @@ class Schedule:
         user_idx: Its user, −1 unknown.
         total: Units of the whole cluster.
         warm: Whether jobs before and after a window were replayed with it.
+        held_throughout: Whether jobs hold their processors from start to end. Where they are stopped in between, all
+            that is not execution counts as waiting, and utilisation is not known.
     """
 
     submit_s: FloatArray
@@ -56,6 +58,7 @@ class Schedule:
     user_idx: IntArray
     total: float
     warm: bool = True
+    held_throughout: bool = True
 
     def window(self, first: int, last: int) -> dict[str, float]:
         """``METRICS`` of the jobs in rows [first, last), and ``jobs``, how many of them ran.
@@ -66,10 +69,11 @@ class Schedule:
         """
         ran = np.zeros(len(self.submit_s), dtype=np.bool_)
         ran[first:last] = ~np.isnan(self.start_s[first:last])
+        start_s = self.start_s if self.held_throughout else self.end_s - self.run_s
         found = summarise(
             Outcome(
                 submit_s=self.submit_s[ran],
-                start_s=self.start_s[ran],
+                start_s=start_s[ran],
                 end_s=self.end_s[ran],
                 run_s=self.run_s[ran],
                 used={"cpus": self.processors[ran]},
@@ -81,7 +85,9 @@ class Schedule:
                 user_idx=self.user_idx[ran],
             )
         )
-        if self.warm:
+        if not self.held_throughout:
+            found.pop("utilisation", None)
+        elif self.warm:
             found.pop("utilisation", None)
             span_s = float(self.submit_s[first]), float(self.submit_s[min(last, len(self.submit_s) - 1)])
             if span_s[1] > span_s[0]:
@@ -100,9 +106,11 @@ def replay(
     first: int,
     last: int,
     *,
-    policy: str,
+    policy: str | ChosenOrdering,
     backfill: str,
-    preemption: Preemption | None = None,
+    preempts: bool = False,
+    estimates: str = "request",
+    default_request_s: float | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Schedule | None:
     """Replay rows [first, last) of a trace from an empty cluster.
@@ -114,22 +122,28 @@ def replay(
         last: Row after the last.
         policy: As for ``simulate``.
         backfill: As for ``simulate``.
-        preemption: As for ``simulate``.
+        preempts: Running jobs that the ordering ranks behind are stopped for waiting ones.
+        estimates: As for ``simulate``.
+        default_request_s: As for ``simulate``.
         should_stop: Asked a few times a second.
 
     Returns:
         The schedule; None when ``should_stop`` said so.
     """
     from shunter.scheduler.compiled import warm_up
+    from shunter.scheduler.preemption import Preemption
     from shunter.sim.engine import Simulation
     from shunter.sim.outcome import times_of
     from shunter.sim.replay import options_for
     from shunter.sim.rollout import choose_engine, run_compiled
     from shunter.sim.workload import prepare
 
-    options = options_for(cluster, policy=policy, backfill=backfill, preemption=preemption, details=False)
+    rules = Preemption(("policy",)) if preempts else None
+    options = options_for(cluster, policy=policy, backfill=backfill, preemption=rules, details=False)
     warm_up()
-    workload = prepare(trace.window(first, last - first), cluster)
+    workload = prepare(
+        trace.window(first, last - first), cluster, estimates=estimates, default_request_s=default_request_s
+    )
     simulation = Simulation(workload, options)
     compiled = choose_engine(simulation, "auto") == "compiled"
     complete = run_compiled(simulation, should_stop) if compiled else simulation.run(should_stop)
@@ -147,16 +161,16 @@ def replay(
         processors=columns.processors,
         user_idx=columns.user_idx,
         total=workload.capacity.processors,
+        held_throughout=not preempts,
     )
 
 
-def schedule_of(run: RlsRun, max_procs: int) -> Schedule:
-    """A window of protocol rlscheduler as a schedule."""
-    jobs = run.jobs
-    start_s, run_s = run.start_s.astype(np.float64), jobs.run_s.astype(np.float64)
+def schedule_of(jobs: RlsJobs, start_s: IntArray, max_procs: int) -> Schedule:
+    """A window of protocol rlscheduler as a schedule, from the (J,) start times of its jobs."""
+    run_s = jobs.run_s.astype(np.float64)
     return Schedule(
         submit_s=jobs.submit_s.astype(np.float64),
-        start_s=start_s,
+        start_s=start_s.astype(np.float64),
         end_s=start_s + run_s,
         run_s=run_s,
         processors=jobs.procs.astype(np.float64),

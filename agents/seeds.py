@@ -19,7 +19,7 @@ import numpy as np
 from shunter.agents.lessons import Lesson, Material, Yardstick, lessons_of
 from shunter.agents.settings import Budget, Settings
 from shunter.scheduler.errors import OutputError, UsageError
-from shunter.scheduler.types import FloatArray
+from shunter.scheduler.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
     from sb3_contrib import MaskablePPO
@@ -302,7 +302,7 @@ class Training:
         assert self.model is not None
         self.model.set_random_seed(stream_seed(self.task.seed, self.progress.round))
 
-    def _see(self, rows: FloatArray) -> None:
+    def _see(self, rows: AnyArray) -> None:
         """Take in the range of features (R, F)."""
         if not len(rows):
             return

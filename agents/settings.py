@@ -53,7 +53,7 @@ class WindowSettings(_Section):
     warm_jobs: Annotated[int, Field(ge=0)]
     visible: Annotated[int, Field(ge=2)]
     backfill: Literal["none", "easy"]
-    metric: Literal[METRICS]
+    metric: Literal[METRICS]  # type: ignore[valid-type]
     baseline: str
     reward: Literal["log-ratio", "difference"]
     allow_wait: bool

@@ -20,12 +20,12 @@ from shunter.agents.rewards import (
 )
 from shunter.scheduler import layout as at
 from shunter.scheduler.errors import TraceError, UsageError, nearest
+from shunter.scheduler.features import facts_of
 from shunter.scheduler.metrics import Money, Outcome, bounded_slowdown, summarise
 from shunter.scheduler.policies.registry import choose_ordering
 from shunter.scheduler.snapshot import QueueView
 from shunter.scheduler.state import BACKFILLS, PLACEMENTS, ClusterState
 from shunter.scheduler.types import RESOURCES, BoolArray, FloatArray, IntArray
-from shunter.sim.rollout import facts_of
 from shunter.sim.workload import Workload, prepare
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class Source:
             timed=False,
         ).packed
         refuse_rules(workload, state)
-        facts = facts_of(workload)
+        facts = facts_of(workload.columns, workload.capacity.processors)
         return cls(
             workload=workload,
             first=first,

@@ -11,7 +11,7 @@ import numpy as np
 from shunter.agents.imitate import Decisions, imitate, sharpen
 from shunter.agents.lessons import Lesson, fixed_scores
 from shunter.scheduler.kernels.network import Network
-from shunter.scheduler.types import FloatArray
+from shunter.scheduler.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
     from shunter.agents.networks import QueueNetwork
@@ -33,7 +33,7 @@ def teach(
     *,
     seed: int,
     should_stop: Callable[[], bool] | None = None,
-) -> FloatArray:
+) -> AnyArray:
     """Let a network take over a teacher's order; one of the same kind is copied, any other imitated.
 
     Args:

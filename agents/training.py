@@ -16,7 +16,6 @@ from shunter.scheduler.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from shunter.agents.bundle import Card
-
     from shunter.agents.executors import Report
     from shunter.agents.networks import QueueNetwork
     from shunter.agents.seeds import Outcome, Point, Task
@@ -285,7 +284,6 @@ def searched(order: Order, material: Sequence[Material]) -> Teacher:
 def finish(order: Order, prepared: Prepared, trained: Trained) -> Trained:
     """Choose the best seed, check its export, and write learning curve and bundle."""
     from shunter.agents.bundle import write_bundle
-
     from shunter.agents.curves import learning_curve
     from shunter.agents.torch_export import check_parity, to_onnx
 
@@ -305,9 +303,8 @@ def card_of(order: Order, prepared: Prepared, trained: Trained, best: Outcome) -
     """What is to be known of the trained network."""
     from importlib.metadata import version
 
-    from shunter.agents.bundle import Card
-
     from shunter import __version__
+    from shunter.agents.bundle import Card
 
     windows, progress = order.settings.windows, best.progress
     return Card(

@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from shunter.agents import env_layout as layout
 from shunter.agents.batch import Batch
-from shunter.agents.env import check_invalid, checked, info_of, make_rules, observation_space, window_of
+from shunter.agents.env import check_limits, checked, info_of, make_rules, observation_space, window_of
 from shunter.agents.sources import Given, sources_of
 from shunter.scheduler.errors import UsageError
 from shunter.scheduler.types import AnyArray, BoolArray, FloatArray, IntArray
@@ -55,7 +55,8 @@ class VectorSchedulingEnv(VecEnv):
         self.rules = make_rules(**rules)
         self.batch = Batch(sources_of(traces, self.rules), self.rules, num_envs)
         self.max_steps = max_steps
-        self.invalid = check_invalid(invalid)
+        check_limits(max_steps, invalid)
+        self.invalid = invalid
         self.metadata: dict[str, Any] = {"render_modes": []}
         self.spec = None
         self._rng = [np.random.default_rng() for _ in range(num_envs)]

@@ -5,13 +5,14 @@ Pure: from the windows' metrics and a seed to plain values, the same every time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from shunter.agents.evaluation import Contender, Evaluation
+from shunter.agents.contenders import Contender
+from shunter.agents.evaluation import Evaluation
 from shunter.agents.replays import METRICS
 from shunter.agents.statistics import MARGIN, TEST_LEVEL, Draws, draw, paired_ratio, rank_seeds
 from shunter.scheduler.metrics import METRICS as DEFINITIONS
@@ -30,8 +31,9 @@ class Scores:
         case: Position of the trace.
         backfill: Backfilling.
         contenders: Policies, in the order of the tables.
-        values: Metric → (P, K) its value under each policy in each window; only metrics that all windows give.
-        jobs: (K,) jobs of each window.
+        values: Metric → (P, K) its value under each policy in each window that gives it under all: of a window with
+            jobs of one user, say, nothing is known of fairness.
+        jobs: (K,) jobs of every window.
     """
 
     case: int
@@ -49,12 +51,17 @@ class Scores:
         return (min if less_is_better(metric) else max)(known, key=lambda i: float(means[i]))
 
     def same_as(self) -> list[int]:
-        """(P,) position of the first policy that gave the very same values in every window: itself, or an earlier one.
+        """(P,) position of the first heuristic that gave the same values in every window: itself or an earlier one.
 
         Orderings that read what a log does not say (priorities, deadlines) all come out as first come, first served.
+        Learned policies and bounds stand for themselves.
         """
         stacked = np.concatenate([self.values[name] for name in self.values], axis=1)
-        return [next(j for j in range(i + 1) if np.array_equal(stacked[j], stacked[i])) for i in range(len(stacked))]
+        known: list[int] = []
+        for i, contender in enumerate(self.contenders):
+            equal = (j for j in range(i) if self.contenders[j].kind == "heuristic" == contender.kind)
+            known.append(next((j for j in equal if np.array_equal(stacked[j], stacked[i])), i))
+        return known
 
 
 def less_is_better(metric: str) -> bool:
@@ -68,14 +75,25 @@ def scores_of(evaluation: Evaluation) -> list[Scores]:
     for case in range(len(work.cases)):
         for backfill in work.backfills:
             rows = [evaluation.windows[case, backfill, i] for i in range(len(work.contenders))]
-            names = [name for name in METRICS if all(name in window for row in rows for window in row)]
-            values = {name: np.asarray([[window[name] for window in row] for row in rows]) for name in names}
+            values = {}
+            for name in METRICS:
+                given = [k for k in range(len(rows[0])) if all(name in row[k] for row in rows)]
+                if given:
+                    values[name] = np.asarray([[row[k][name] for k in given] for row in rows])
             jobs = np.asarray([window["jobs"] for window in rows[0]])
             found.append(Scores(case, backfill, work.contenders, values, jobs))
     return found
 
 
-def judge(evaluation: Evaluation, *, seed: int = 0, margin: float = MARGIN, seeds: bool = False) -> dict[str, Any]:
+def judge(
+    evaluation: Evaluation,
+    *,
+    seed: int = 0,
+    margin: float = MARGIN,
+    seeds: bool = False,
+    degeneracy: Mapping[tuple[int, str], list[dict[str, Any]]] | None = None,
+    overlaps: Sequence[str] = (),
+) -> dict[str, Any]:
     """Everything that an evaluation says, as plain values.
 
     Args:
@@ -83,10 +101,16 @@ def judge(evaluation: Evaluation, *, seed: int = 0, margin: float = MARGIN, seed
         seed: Of the resampling.
         margin: Ratios surely within 1 ± this are called equal.
         seeds: The learned policies are seeds of one training.
+        degeneracy: What ``degeneracy.check_orders`` says of the learned policies.
+        overlaps: What ``refuse_seen`` says and was allowed.
     """
     work = evaluation.work
-    tables = [table_of(evaluation, scores, seed=seed, margin=margin) for scores in scores_of(evaluation)]
-    found = {
+    tables = []
+    for scores in scores_of(evaluation):
+        table = table_of(evaluation, scores, seed=seed, margin=margin)
+        checked = (degeneracy or {}).get((scores.case, scores.backfill), [])
+        tables.append(table | {"degeneracy": checked})
+    found: dict[str, Any] = {
         "protocol": work.protocol.to_dict(),
         "resampling": {
             "seed": seed,
@@ -100,6 +124,7 @@ def judge(evaluation: Evaluation, *, seed: int = 0, margin: float = MARGIN, seed
         ],
         "traces": tables,
         "matrix": matrix_of(tables, work.contenders),
+        "overlaps": list(overlaps),
     }
     if seeds:
         found["seeds"] = [seeds_of(table) for table in tables]
@@ -109,7 +134,9 @@ def judge(evaluation: Evaluation, *, seed: int = 0, margin: float = MARGIN, seed
 def table_of(evaluation: Evaluation, scores: Scores, *, seed: int, margin: float) -> dict[str, Any]:
     """One trace under one backfilling: policies × metrics, and every learned policy against the heuristics."""
     case = evaluation.work.cases[scores.case]
-    draws = draw(len(scores.jobs), consecutive=evaluation.work.protocol.consecutive, seed=seed)
+    consecutive = evaluation.work.protocol.consecutive
+    numbers = {len(scores.jobs), *(values.shape[1] for values in scores.values.values())}
+    draws = {number: draw(number, consecutive=consecutive, seed=seed) for number in numbers}
     same = scores.same_as()
     return {
         "trace": case.name,
@@ -118,16 +145,21 @@ def table_of(evaluation: Evaluation, scores: Scores, *, seed: int, margin: float
         "period": {"first": case.period.first, "last": case.period.last},
         "backfill": scores.backfill,
         "windows": len(scores.jobs),
-        "windows_drawn_together": draws.block,
+        "windows_drawn_together": draws[len(scores.jobs)].block,
         "jobs": int(scores.jobs.sum()),
-        "has_requests": bool(case.trace.jobs.frame["requested_s"].count()),
+        "has_requests": evaluation.work.default_request_s is not None
+        or bool(case.trace.jobs.frame["requested_s"].count()),
         "policies": [
             {
                 "policy": contender.label,
                 "kind": contender.kind,
                 "same_as": scores.contenders[same[i]].label if same[i] != i else None,
                 "metrics": {
-                    name: {"mean": float(values[i].mean()), "interval": draws.mean(values[i])}
+                    name: {
+                        "mean": float(values[i].mean()),
+                        "interval": draws[values.shape[1]].mean(values[i]),
+                        "windows": values.shape[1],
+                    }
                     for name, values in scores.values.items()
                 },
             }
@@ -137,10 +169,10 @@ def table_of(evaluation: Evaluation, scores: Scores, *, seed: int, margin: float
             name: scores.contenders[best].label for name in scores.values if (best := scores.best(name)) is not None
         },
         "comparisons": [
-            comparison(scores, i, j, name, draws, margin)
+            comparison(scores, i, j, name, draws[values.shape[1]], margin)
             for i, contender in enumerate(scores.contenders)
             if contender.kind == "learned"
-            for name in scores.values
+            for name, values in scores.values.items()
             for j, other in enumerate(scores.contenders)
             if other.kind == "heuristic" and same[j] == j
         ],

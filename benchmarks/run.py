@@ -28,7 +28,7 @@ Benchmark = Callable[[Setup], Iterator[Record]]
 
 def benchmarks() -> Mapping[str, Benchmark]:
     """Name → benchmark, in the order in which they run."""
-    from benchmarks import clusters, environment, replays, simpy_share, startup, training
+    from benchmarks import clusters, environment, inference, portfolio, replays, simpy_share, startup, training
 
     return {
         "imports": startup.imports,
@@ -41,11 +41,13 @@ def benchmarks() -> Mapping[str, Benchmark]:
         "compiled": replays.compiled,
         "environment": environment.environment,
         "training": training.training,
+        "portfolio": portfolio.portfolio,
         "scaling": replays.scaling,
         "openb": clusters.openb,
         "philly-gpus": clusters.philly_gpus,
         "decisions": clusters.decisions,
         "memory": clusters.memory,
+        "inference": inference.inference,
         "simpy-share": simpy_share.simpy_share,
         "first-run": startup.first_run,
     }

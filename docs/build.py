@@ -1,9 +1,10 @@
 """``python -m docs.build [--check]``: generated reference pages, pictures, and the check of every link.
 
-A full build writes the reference pages that follow from the code (command line, policies, metrics), the blocks of the
-README between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``, and the pictures. ``--check`` writes nothing: it says
-which page is not what the code makes it, and which link or documented command leads nowhere. The block ``speed`` is
-copied from ``benchmarks/latest.json`` by a full build only, because measurements differ from machine to machine.
+A full build writes the reference pages that follow from the code (command line, policies, metrics, features), the
+blocks of the README between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``, and the pictures. ``--check`` writes
+nothing: it says which page is not what the code makes it, and which link or documented command leads nowhere. The block
+``speed`` is copied from ``benchmarks/latest.json`` by a full build only, because measurements differ from machine to
+machine.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docs.links import broken_links, unknown_commands
-from docs.pages import cli_page, metrics_page, policies_page
+from docs.pages import cli_page, features_page, metrics_page, policies_page
 
 if TYPE_CHECKING:
     from shunter.sim.result import Result
@@ -32,6 +33,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/cli.md": cli_page,
     "reference/policies.md": policies_page,
     "reference/metrics.md": metrics_page,
+    "reference/features.md": features_page,
 }
 """Page below ``docs/`` → what writes it."""
 

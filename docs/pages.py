@@ -115,9 +115,11 @@ def policies_page() -> str:
     for ordering in ORDERINGS.values():
         traits = (
             (ordering.uses_request, "requested time"),
+            (ordering.uses_estimate, "expected run time"),
             (ordering.needs_oracle, "actual run time"),
             (ordering.needs_usage, "usage of users"),
             (ordering.needs_shares, "shares of groups"),
+            (ordering.needs_features, "[features](features.md)"),
         )
         reads = ", ".join(text for applies, text in traits if applies) or "–"
         parameters = ", ".join(f"`{key}={value:g}`" for key, value in ordering.parameters.items()) or "–"
@@ -133,6 +135,7 @@ def policies_page() -> str:
         "Without `--preempt` a waiting job has attained no service: `las` and `tiresias` equal `fcfs`, and `srtf` "
         "orders by the expected run time.\n",
         *explained(ORDERINGS.values()),
+        *portfolio_section(),
         "## Backfilling\n",
         f"`--backfill` takes {names_of(BACKFILLS)}; what each does is written in "
         "[concepts](../concepts.md#backfilling).\n",
@@ -140,6 +143,32 @@ def policies_page() -> str:
         f"`--placement` takes {names_of(PLACEMENTS)}; see [concepts](../concepts.md#placement).\n",
     ]
     return "\n".join(lines)
+
+
+def portfolio_section() -> list[str]:
+    """The policy that chooses among orderings, with its settings from the docstring of ``Look``."""
+    from dataclasses import fields
+
+    from shunter.sim.portfolio import METRICS, Look
+
+    described = (inspect.getdoc(Look) or "").partition("Attributes:")[2].split("\n    ")
+    meaning = dict(line.strip().partition(": ")[::2] for line in described if ": " in line)
+    rows = []
+    for setting in fields(Look):
+        default = setting.default if isinstance(setting.default, str) else f"{setting.default:g}"
+        text = meaning[setting.name].replace("``", "`").replace("A name of `METRICS`", f"One of {names_of(METRICS)}")
+        rows.append(f"| `{setting.name}` | `{default}` | {cell(text)} |")
+    return [
+        "## `portfolio`\n",
+        "`--policy portfolio:candidates=fcfs+sjf+wfp3,every=3600` chooses among orderings by looking ahead; how is "
+        "written in [concepts](../concepts.md#looking-ahead).\n",
+        "| setting | default | meaning |",
+        "| --- | --- | --- |",
+        *rows,
+        "",
+        "It does not go with conservative backfilling, `--preempt`, quotas, node groups that somebody owns, a power "
+        "cap or `--consolidate`. The manifest, and `--json`, say how often each candidate was chosen.\n",
+    ]
 
 
 def explained(orderings: Iterable[Ordering]) -> list[str]:
@@ -154,10 +183,38 @@ def explained(orderings: Iterable[Ordering]) -> list[str]:
     return lines
 
 
-def names_of(known: dict[str, int]) -> str:
+def names_of(known: Iterable[str]) -> str:
     """Names as a list in a sentence."""
     *most, last = [f"`{name}`" for name in known]
     return f"{', '.join(most)} or {last}"
+
+
+def features_page() -> str:
+    """Every column that a learned ordering is told of a waiting job."""
+    from shunter.scheduler.features import FEATURES, SCHEMA
+
+    rows = [
+        f"| {i} | `{feature.name}` | {cell(feature.meaning)} | {feature.low:g} … {feature.high:g} |"
+        for i, feature in enumerate(FEATURES)
+    ]
+    lines = [
+        MADE,
+        "# Features\n",
+        "What a learned ordering is told of every waiting job: the same code writes these columns in training, in "
+        "replays and for a live queue. Processors are GPUs on a cluster that counts GPUs, CPUs otherwise. What is "
+        "known of a user comes from jobs that have ended: the histories begin empty with each replay. A job that was "
+        "stopped teaches nothing before it ends for good; then its run time is its work on the reference GPU type.\n",
+        f"The schema is `{SCHEMA.name}`, version {SCHEMA.version}, {SCHEMA.size} columns, SHA-256 of the names "
+        f"`{SCHEMA.sha256[:16]}…`. A model is used with the schema that it was trained with, and refused with any "
+        "other. A model's card has the range of each column that was seen in training.\n",
+        "| column | name | meaning | usual values |",
+        "| ---: | --- | --- | --- |",
+        *rows,
+        "",
+        "Logarithms are natural. Seconds are divided by what brings their logarithms near 1. Columns *of all jobs* are "
+        "equal for the jobs of a queue.\n",
+    ]
+    return "\n".join(lines)
 
 
 def metrics_page() -> str:

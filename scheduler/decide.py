@@ -9,11 +9,13 @@ import numpy as np
 
 from shunter.scheduler import layout as at
 from shunter.scheduler.errors import UsageError, nearest
+from shunter.scheduler.features import FeatureSource
+from shunter.scheduler.learned import LearnedOrder, order_matters
 from shunter.scheduler.plan_check import check_plan
 from shunter.scheduler.plans import Extend, Plan, Preempt, Reason, Reserve, Start
 from shunter.scheduler.policies.drf import shares_of
 from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
-from shunter.scheduler.preemption import Preemption, preempting_pass, progress_view, strict_classes
+from shunter.scheduler.preemption import Preemption, preempting_pass, progress_view, refuse_unranked, strict_classes
 from shunter.scheduler.snapshot import QueueView, Snapshot
 from shunter.scheduler.state import BACKFILLS, PLACEMENTS, ClusterState
 from shunter.scheduler.trial import state_of_snapshot
@@ -49,6 +51,8 @@ class Settings:
             raise UsageError(f"backfill depth {self.depth} is negative; 0 means no limit")
         if not (np.isfinite(self.locality_s) and self.locality_s >= 0):
             raise UsageError(f"waiting {self.locality_s} s for locality is no number of seconds of at least 0")
+        if self.ordering.ordering.needs_features and self.ordering.scorer is None:
+            raise UsageError(f"policy {self.ordering.label!r} needs a model: `shunter.agents.bundle` loads one")
 
 
 def plan(
@@ -70,28 +74,41 @@ def plan(
     first, now_s = snapshot.num_running, snapshot.now_s
     usage_s = np.zeros(0) if usage_s is None else usage_s
     rules = preemption or Preemption()
-    score = _scores(snapshot, settings, rules, usage_s)
+    refuse_unranked(rules, settings.ordering)
+    places = np.zeros(0)
+    if settings.ordering.ordering.needs_features:  # whose ties end in rows, whatever the queue's present order
+        snapshot, places = snapshot.by_row()
+    snapshot = replace(snapshot, columns=snapshot.columns.take(np.arange(len(snapshot.rows)), frozen=False))
+    learned = _learned(snapshot, settings, rules)
     state = state_of_snapshot(
-        replace(snapshot, columns=snapshot.columns.take(np.arange(len(snapshot.rows)), frozen=False)),
-        score=score,
+        snapshot,
+        score=places if learned is not None else _scores(snapshot, settings, rules, usage_s),
         backfill=settings.backfill,
         placement=settings.placement,
         depth=settings.depth,
         locality_s=settings.locality_s,
     )
+    said: tuple[str, ...] = ()
+    if learned is not None and order_matters(state, may_stop=bool(rules.rules)):
+        learned.score(state, now_s)
+        said = learned.arrange(state, now_s)
     ends_before = state.jobs_f[at.END_S].copy()
     order = state.queue.copy()
     rows = snapshot.rows
     started, stopped = list[int](), list[int]()
+
+    def begun(i: Sequence[int]) -> None:
+        started.extend(i)
+        if learned is not None:
+            learned.source.started(i, now_s)
+
     if rules.rules:
 
         def make_way(victims: Sequence[int]) -> None:
             stopped.extend(victims)
-            _stop(state, victims, now_s, settings.ordering, rules, usage_s)
+            _stop(state, victims, now_s, settings.ordering, rules, usage_s, learned)
 
-        next_pass_s = preempting_pass(
-            state, rules, now_s, settings.ordering, usage_s, started=started.extend, stopped=make_way
-        )
+        next_pass_s = preempting_pass(state, rules, now_s, settings.ordering, usage_s, started=begun, stopped=make_way)
     else:
         next_pass_s = state.run_pass(now_s)
         started.extend(state.started[: state.num_started].tolist())
@@ -107,7 +124,19 @@ def plan(
         skipped=tuple(_reasons(state, rows, order, started, settings)),
         next_pass_s=float(next_pass_s),
         preemptions=tuple(Preempt(int(rows[i]), now_s + rules.grace_s) for i in stopped),
+        guard=said,
     )
+
+
+def _learned(snapshot: Snapshot, settings: Settings, rules: Preemption) -> LearnedOrder | None:
+    """What an ordering by a model needs; None for other orderings."""
+    if not settings.ordering.ordering.needs_features:
+        return None
+    if snapshot.histories is None:
+        raise UsageError(f"policy {settings.ordering.label!r} needs a snapshot with what is known of users")
+    source = FeatureSource.of_snapshot(snapshot, snapshot.histories)
+    strict = strict_classes(rules, settings.ordering)
+    return LearnedOrder(settings.ordering, snapshot.columns, source, snapshot.total_processors, strict=strict)
 
 
 def _scores(snapshot: Snapshot, settings: Settings, rules: Preemption, usage_s: FloatArray) -> FloatArray:
@@ -137,6 +166,7 @@ def _stop(
     ordering: ChosenOrdering,
     rules: Preemption,
     usage_s: FloatArray,
+    learned: LearnedOrder | None,
 ) -> None:
     """Stop running jobs of the state tried on, which wait again at once unless they have a grace period."""
     if rules.grace_s > 0:
@@ -146,6 +176,13 @@ def _stop(
     for i in victims:
         state.stop(i, now_s, kept_s=state.work_done_s(i, now_s))
         state.requeue(i, 0.0, now_s)
+        if learned is not None:
+            learned.source.stopped(i, now_s)
+            learned.source.submitted([i])
+    if learned is not None:
+        learned.score(state, now_s)
+        learned.arrange(state, now_s)
+        return
     queue = state.queue.copy()
     scores = ordering.score(progress_view(state, queue, now_s, usage_s))
     state.reorder(scores, state.columns.priority[queue] if strict_classes(rules, ordering) else None)

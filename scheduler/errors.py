@@ -31,6 +31,12 @@ class TraceError(ShunterError):
     exit_code = 2
 
 
+class BundleError(ShunterError):
+    """A model bundle that cannot be used; the message starts with the file and names the field."""
+
+    exit_code = 2
+
+
 class OutputError(ShunterError):
     """A result that could not be written (permission, full disk); nothing stands under the final name."""
 

@@ -28,19 +28,20 @@ def decayed_usage(
         elapsed_s: (U,) seconds passed.
         half_life_s: Time in which usage that is not renewed halves.
     """
-    rate = np.log(2.0) / half_life_s
-    level = held / rate
-    usage: FloatArray = level + (usage_s - level) * np.exp(-rate * elapsed_s)
+    from shunter.scheduler.kernels.fairshare import fill_decayed
+
+    usage = np.empty(len(usage_s))
+    fill_decayed(usage_s, held, elapsed_s, half_life_s, usage)
     return usage
 
 
 def fair_share_factor(usage_s: FloatArray, user_idx: IntArray) -> FloatArray:
     """(Q,) factors in (0, 1]: 2^(−usage share / equal share); 1 for an unused or unknown user (Slurm, classic)."""
-    if len(usage_s) == 0:
-        return np.ones(len(user_idx))
-    total = usage_s.sum()
-    factor = np.ones(len(usage_s)) if total <= 0 else 2.0 ** (-(usage_s / total) * len(usage_s))
-    return np.where(user_idx < 0, 1.0, factor[np.maximum(user_idx, 0)])
+    from shunter.scheduler.kernels.fairshare import fill_factors
+
+    factors = np.empty(len(user_idx))
+    fill_factors(usage_s, user_idx, factors)
+    return factors
 
 
 @dataclass(slots=True)
@@ -67,11 +68,9 @@ class Ledger:
         """A user's jobs take (> 0) or give back (< 0) processors at ``now_s``; unknown users (−1) are not counted."""
         if user < 0:
             return
-        one = slice(user, user + 1)
-        elapsed_s = now_s - self.since_s[one]
-        self.usage_s[one] = decayed_usage(self.usage_s[one], self.held[one], elapsed_s, self.half_life_s)
-        self.held[user] += processors
-        self.since_s[user] = now_s
+        from shunter.scheduler.kernels.fairshare import change_held
+
+        change_held(self.usage_s, self.held, self.since_s, self.half_life_s, user, processors, now_s)
 
     def usage_at(self, now_s: float) -> FloatArray:
         """(U,) decayed processor-seconds of every user at ``now_s``."""

@@ -33,10 +33,23 @@ def _contents() -> str:
 STAMP = _contents()
 
 
-def _stamped(dispatcher: Any) -> Any:
-    """The dispatcher, with a cache that counts as stale when any kernel file has changed."""
+def _prepared(dispatcher: Any) -> Any:
+    """The dispatcher, with a cache that counts as stale when any kernel file has changed, and one version a type.
+
+    Numba would compile a kernel anew for each constant that another one calls it with: a third of all compiling. LLVM
+    puts constants in where it inlines, with or without.
+    """
     file = dispatcher._cache._cache_file
     file._source_stamp = (*file._source_stamp, STAMP)
+    template_for = dispatcher.get_call_template
+
+    def of_type(argument: Any) -> Any:
+        return types.unliteral(argument)  # type: ignore[no-untyped-call]
+
+    def get_call_template(args: Any, kws: Any) -> Any:
+        return template_for([of_type(a) for a in args], {name: of_type(a) for name, a in kws.items()})
+
+    dispatcher.get_call_template = get_call_template
     return dispatcher
 
 
@@ -46,17 +59,25 @@ def compiled(function: Kernel) -> Kernel:
     They would cost more than the decisions: an atomic instruction for every field of ``State`` at every use. The caller
     holds all arrays for as long as a call lasts.
     """
-    return _stamped(njit(cache=True, _nrt=False)(function))  # type: ignore[call-overload]
+    return _prepared(njit(cache=True, _nrt=False)(function))  # type: ignore[call-overload]
 
 
 def inlined(function: Kernel) -> Kernel:
-    """As ``compiled``, for the few lines of an inner loop: copied into the caller."""
-    return _stamped(njit(cache=True, _nrt=False, inline="always")(function))  # type: ignore[call-overload]
+    """As ``compiled``, copied into the caller: a few lines of an inner loop, or a pass with one caller.
+
+    On its own a pass would be optimised twice, once more inside its caller, at some seconds each.
+    """
+    return _prepared(njit(cache=True, _nrt=False, inline="always")(function))  # type: ignore[call-overload]
+
+
+def arithmetic(function: Kernel) -> Kernel:
+    """As ``compiled``, for formulas in a loop: dividing by zero gives inf or NaN, so that several are done at once."""
+    return _prepared(njit(cache=True, _nrt=False, error_model="numpy")(function))  # type: ignore[call-overload]
 
 
 def allocating(function: Kernel) -> Kernel:
     """A kernel that sorts or copies into arrays of its own. Said outright: a callee inherits its caller's setting."""
-    return _stamped(njit(cache=True, _nrt=True)(function))  # type: ignore[call-overload]
+    return _prepared(njit(cache=True, _nrt=True)(function))  # type: ignore[call-overload]
 
 
 def compiled_after(*sources: Path) -> Callable[[Kernel], Kernel]:

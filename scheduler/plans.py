@@ -81,6 +81,8 @@ class Plan:
         skipped: Jobs not started, with the reason.
         next_pass_s: When a pass is due even if nothing happens before; inf when there is no such time.
         preemptions: Running jobs to stop before anything is started.
+        guard: Names of ``guard.REASONS`` that say what became of a learned order; empty for other orderings, and where
+            the order made no difference.
     """
 
     based_on: int
@@ -90,3 +92,4 @@ class Plan:
     skipped: tuple[tuple[int, Reason], ...] = ()
     next_pass_s: float = math.inf
     preemptions: tuple[Preempt, ...] = ()
+    guard: tuple[str, ...] = ()

@@ -79,6 +79,12 @@ def strict_classes(rules: Preemption, ordering: ChosenOrdering) -> bool:
     return "priority" in rules.rules and ordering.ordering.name != "priority"
 
 
+def refuse_unranked(rules: Preemption, ordering: ChosenOrdering) -> None:
+    """Raise UsageError where the ordering would have to rank running jobs and cannot: a model scores waiting ones."""
+    if "policy" in rules.rules and ordering.ordering.needs_features:
+        raise UsageError(f"--preempt policy needs an ordering that ranks running jobs: {ordering.label} does not")
+
+
 def ranks_by(
     rule: str,
     state: ClusterState,

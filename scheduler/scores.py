@@ -41,7 +41,12 @@ def f3(requested_s: FloatArray, processors: FloatArray, submit_s: FloatArray) ->
 
 def f4(requested_s: FloatArray, processors: FloatArray, submit_s: FloatArray) -> FloatArray:
     """``r·sqrt(n) + 530000·log10(s)``; a negative ``n`` counts as 0, an ``s`` that is not positive gives −inf."""
-    return requested_s * np.sqrt(np.maximum(processors, 0.0)) + 530000 * log10_or_first(submit_s)
+    return sqrt_area(requested_s, processors) + 530000 * log10_or_first(submit_s)
+
+
+def sqrt_area(requested_s: FloatArray, processors: FloatArray) -> FloatArray:
+    """``r·sqrt(n)``, F4 without its term in the submit time; a negative ``n`` counts as 0."""
+    return requested_s * np.sqrt(np.maximum(processors, 0.0))
 
 
 def wfp3(requested_s: FloatArray, processors: FloatArray, submit_s: FloatArray, now_s: float) -> FloatArray:

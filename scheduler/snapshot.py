@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -94,6 +94,7 @@ class QueueView:
         usage_s: (U,) decayed processor-seconds a user has had, at ``now_s``; empty where the ordering does not ask.
         shares: (Q,) weighted dominant shares of the jobs' groups; empty where the ordering does not ask.
         num_others: Jobs in the system that the view does not have: the running ones, in a view of the queue.
+        features: (Q, F) columns of ``scheduler.features``; empty where the ordering does not ask.
     """
 
     now_s: float
@@ -102,11 +103,24 @@ class QueueView:
     usage_s: FloatArray = field(default_factory=lambda: np.zeros(0))
     shares: FloatArray = field(default_factory=lambda: np.zeros(0))
     num_others: int = 0
+    features: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
 
     @property
     def wait_s(self) -> FloatArray:
         """(Q,) seconds waited so far."""
         return np.maximum(self.now_s - self.jobs.submit_s, 0.0)
+
+
+class JobHistories(NamedTuple):
+    """What is known of jobs' users and of equal jobs, job by job; rows as in ``kernels.features``.
+
+    Attributes:
+        users: (H, J) of the job's user.
+        alike: (H, J) of jobs of the same user, request and size.
+    """
+
+    users: FloatArray
+    alike: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +154,7 @@ class Snapshot:
         stopping: (K,) running jobs that have been told to stop.
         drawn: Tasks for which the random placement has drawn so far.
         seed: Its seed.
+        histories: (J,) what is known of the jobs' users; None where no ordering asks.
     """
 
     version: int
@@ -168,6 +183,24 @@ class Snapshot:
     stopping: BoolArray
     drawn: int
     seed: int
+    histories: JobHistories | None = None
+
+    def by_row(self) -> tuple[Snapshot, FloatArray]:
+        """The same with the waiting jobs in the order of their rows, and (Q,) their places in the queue."""
+        first = self.num_running
+        places = np.argsort(self.rows[first:])
+        jobs = np.concatenate([np.arange(first), first + places])
+        known = self.histories
+        return replace(
+            self,
+            rows=self.rows[jobs],
+            columns=self.columns.take(jobs),
+            demand=replace(self.demand, tasks=self.demand.tasks[jobs], shape_idx=self.demand.shape_idx[jobs]),
+            reserved_s=self.reserved_s[places],
+            entered_s=self.entered_s[places],
+            overhead_s=self.overhead_s[jobs],
+            histories=None if known is None else JobHistories(known.users[:, jobs], known.alike[:, jobs]),
+        ), places.astype(np.float64)
 
     @property
     def num_waiting(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from shunter.scheduler.plan_check import check_plan
 from shunter.scheduler.plans import Plan
 from shunter.scheduler.snapshot import JobColumns, Snapshot
 from shunter.scheduler.types import RESOURCES, UNITS_PER, BoolArray, FloatArray, IntArray, ResourceDemand
+
+if TYPE_CHECKING:
+    from shunter.scheduler.kernels.estimates import Estimates
 
 BACKFILLS = {
     "none": at.NO_BACKFILL,
@@ -114,6 +117,10 @@ class ClusterState:
         )
         for name, array in self.packed._asdict().items():
             setattr(self, name, array)
+        # For kernels that start no job: they need no second version for states whose nodes are scored.
+        self.unscored = self.packed
+        if self.points.dtype != at.NO_POINTS:
+            self.unscored = self.packed._replace(points=np.zeros((1, 1), dtype=at.NO_POINTS))
         self.lost_gpus = np.zeros(capacity.units.shape[1], dtype=np.int64)
         self.counters[at.LOCALITY_MS] = round(locality_s * 1000)
         self.counters[at.LISTED] |= int(locality_s > 0)
@@ -128,7 +135,8 @@ class ClusterState:
             self._run_pass = kernels.run_conservative
         elif self.counters[at.LISTED]:
             self._run_pass = kernels.run_lanes
-        self._is_plain = not self.counters[at.LISTED]
+        # ``advance`` would be one more large kernel to compile for states whose nodes are scored.
+        self._is_plain = not self.counters[at.LISTED] and self.unscored is self.packed
         self.started = self.jobs_i[at.OUT]
         self.backfilled = self.jobs_i[at.BACKFILLED]
         if locality_s > 0:
@@ -141,7 +149,7 @@ class ClusterState:
         tiers = np.zeros(kinds.shape[1], dtype=np.int64)
         for i, (tasks, shape) in enumerate(kinds.T):
             slots = np.minimum(empty_slots(self.demand, self.capacity, int(shape)), at.ANY_SLOTS)
-            tiers[i] = self._kernels.nearest_tier(self.packed, tasks, slots)
+            tiers[i] = self._kernels.nearest_tier(self.unscored, tasks, slots)
         self.jobs_i[at.BEST_TIER] = tiers[of_kind.reshape(-1)]
 
     # --- the compiled path -------------------------------------------------------------------------------------------
@@ -155,7 +163,7 @@ class ClusterState:
 
     def absorb(self, now_s: float, finished: IntArray, num_finished: int, arrived_lo: int, arrived_hi: int) -> None:
         """Take in an instant without a pass: finished jobs first, then arrivals."""
-        self._kernels.absorb(self.packed, now_s, finished, num_finished, arrived_lo, arrived_hi, self.how[0])
+        self._kernels.absorb(self.unscored, now_s, finished, num_finished, arrived_lo, arrived_hi, self.how[0])
 
     def run_pass(self, now_s: float, *, heads_only: bool = False) -> float:
         """The pass alone, in the queue's present order; ``heads_only`` leaves backfilling for a later pass."""
@@ -166,6 +174,18 @@ class ClusterState:
     def num_started(self) -> int:
         """Jobs that the last pass started; their rows stand in ``started``."""
         return self.counters.item(at.NUM_OUT)
+
+    def learn_run(self, estimates: Estimates, row: int, run_s: float, now_s: float) -> None:
+        """A job has ended: what its user's next jobs are expected to take follows from it."""
+        self._kernels.learn_run(estimates, row, run_s, now_s)
+
+    def predict(self, estimates: Estimates, first: int, last: int) -> None:
+        """Count with predicted run times for the jobs of rows ``first``..``last``, which are submitted now."""
+        self._kernels.predict(self.jobs_f, estimates, first, last)
+
+    def correct(self, estimates: Estimates, now_s: float) -> None:
+        """Give running jobs that have passed their predictions more time."""
+        self._kernels.correct(self.packed, estimates, now_s)
 
     # --- the queue ---------------------------------------------------------------------------------------------------
 
@@ -282,9 +302,9 @@ class ClusterState:
         for start in plan.starts:
             self._leave_queue(start.row)
             for node, tasks, mask, first in start.entries:
-                self._kernels.add_entry(self.packed, start.row, node, tasks, mask, first)
-                self._kernels.refresh_node(self.packed, node)
-            self._kernels.set_running(self.packed, start.row, now_s, int(start.backfilled))
+                self._kernels.add_entry(self.unscored, start.row, node, tasks, mask, first)
+                self._kernels.refresh_node(self.unscored, node)
+            self._kernels.set_running(self.unscored, start.row, now_s, int(start.backfilled))
             if self.counters[at.SCORED]:
                 self.counters[at.DRAWN] += self.jobs_i[at.TASKS, start.row]
         for promise in plan.reservations:
@@ -294,12 +314,12 @@ class ClusterState:
 
     def expect_end(self, row: int, end_s: float) -> None:
         """Count with another end of a running job."""
-        self._kernels.running_remove(self.packed, row)
-        self._kernels.running_insert(self.packed, row, end_s)
+        self._kernels.running_remove(self.unscored, row)
+        self._kernels.running_insert(self.unscored, row, end_s)
 
     def _leave_queue(self, row: int) -> None:
         position = int(np.flatnonzero(self.queue == row)[0])
-        self._kernels.queue_remove(self.packed, int(self.counters[at.QUEUE_LO]) + position)
+        self._kernels.queue_remove(self.unscored, int(self.counters[at.QUEUE_LO]) + position)
 
     # --- stopping, and nodes that come and go ------------------------------------------------------------------------
 
@@ -324,7 +344,7 @@ class ClusterState:
 
     def stop(self, row: int, now_s: float, *, kept_s: float) -> None:
         """Take a running job off its nodes; ``kept_s`` reference seconds of its work need not be done again."""
-        self._kernels.release_job(self.packed, row)
+        self._kernels.release_job(self.unscored, row)
         held_s = now_s - float(self.jobs_f[at.START_S, row])
         self.columns.attained_s[row] += held_s * self.columns.processors[row]
         rest_s = float(self.jobs_f[at.EXPECTED_S, row]) - kept_s
@@ -341,7 +361,7 @@ class ClusterState:
     def requeue(self, row: int, score: float, now_s: float) -> None:
         """Let a job that was stopped wait again."""
         self.jobs_f[at.SCORE, row] = score
-        self._kernels.enqueue(self.packed, row, now_s)
+        self._kernels.enqueue(self.unscored, row, now_s)
 
     def resize(self, row: int, tasks: int) -> None:
         """From its next attempt on a job that does not run has another number of tasks."""
@@ -363,35 +383,35 @@ class ClusterState:
 
     def set_open(self, node: int, *, is_open: bool) -> None:
         """Let a node take new work, or none."""
-        self._kernels.set_open(self.packed, node, int(is_open))
+        self._kernels.set_open(self.unscored, node, int(is_open))
         self.counters[at.RELEASED] |= int(is_open)
 
     def lose_gpus(self, node: int, mask: int) -> None:
         """Take GPUs that nobody uses out of service."""
         for g in range(int(self.counters[at.GPUS])):
             if mask >> g & 1 and not self.lost_gpus[node] >> g & 1:
-                self._kernels.set_gpu(self.packed, node, g, False)
+                self._kernels.set_gpu(self.unscored, node, g, False)
         self.lost_gpus[node] |= mask
 
     def regain_gpus(self, node: int, mask: int) -> None:
         """Put GPUs back into service."""
         for g in range(int(self.counters[at.GPUS])):
             if mask >> g & 1 and self.lost_gpus[node] >> g & 1:
-                self._kernels.set_gpu(self.packed, node, g, True)
+                self._kernels.set_gpu(self.unscored, node, g, True)
         self.lost_gpus[node] &= ~mask
         self.counters[at.RELEASED] = 1
 
     def rebuild_promises(self, now_s: float) -> None:
         """Reserve anew for every waiting job that had a promise, because nodes went away or came back."""
-        self._kernels.rebuild_profile(self.packed, now_s)
+        self._kernels.rebuild_profile(self.unscored, now_s)
 
     def attribute_waits(self, elapsed_s: float, waits_s: FloatArray) -> None:
         """Add seconds to what each waiting job has lacked, but for its turn, since ``note_reasons``; (NUM_WAITS, J)."""
-        self._kernels.attribute_waits(self.packed, elapsed_s, waits_s)
+        self._kernels.attribute_waits(self.unscored, elapsed_s, waits_s)
 
     def note_reasons(self) -> None:
         """After a pass: what each waiting job waits for from now on."""
-        self._kernels.note_reasons(self.packed, np.zeros((3, self.node_free.shape[0]), dtype=np.int64))
+        self._kernels.note_reasons(self.unscored, np.zeros((3, self.node_free.shape[0]), dtype=np.int64))
 
     def blocked_heads(self) -> list[int]:
         """Rows of the jobs that the last pass found first in their lanes and not to fit."""
@@ -403,7 +423,7 @@ class ClusterState:
         self, row: int, rank: float, ranks: FloatArray, now_s: float, *, min_run_s: float, reclaim: bool
     ) -> list[int]:
         """Rows of running jobs to stop so that ``row`` fits; see ``kernels.choose_victims``."""
-        count = self._kernels.choose_victims(self.packed, row, rank, ranks, now_s, min_run_s, reclaim)
+        count = self._kernels.choose_victims(self.unscored, row, rank, ranks, now_s, min_run_s, reclaim)
         return [int(row) for row in self.jobs_i[at.LIST, : int(count)]]
 
     # --- saving ------------------------------------------------------------------------------------------------------

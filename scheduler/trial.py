@@ -45,7 +45,7 @@ def state_of_snapshot(
         seed=snapshot.seed,
     )
     state.counters[at.DRAWN] = snapshot.drawn
-    packed = state.packed
+    packed = state.unscored
     state.jobs_f[at.OVERHEAD_S] = snapshot.overhead_s
     state.jobs_f[at.BOUND_S] += snapshot.overhead_s
     state.jobs_i[at.KIND, snapshot.overhead_s > 0] = -1

@@ -14,7 +14,7 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,20 +23,27 @@ from shunter.scheduler.decide import Settings
 from shunter.scheduler.errors import EngineError, UsageError, nearest
 from shunter.scheduler.failover import next_retry
 from shunter.scheduler.fairshare import Ledger
+from shunter.scheduler.features import FeatureSource
+from shunter.scheduler.learned import LearnedOrder, order_matters
 from shunter.scheduler.policies.drf import dominant_shares
-from shunter.scheduler.preemption import Preemption, preempting_pass, progress_view, strict_classes
-from shunter.scheduler.snapshot import JobColumns, QueueView
+from shunter.scheduler.preemption import Preemption, preempting_pass, progress_view, refuse_unranked, strict_classes
+from shunter.scheduler.snapshot import JobColumns, QueueView, Snapshot
 from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import BoolArray, FloatArray, IntArray
 from shunter.sim.attempts import JobFailures
 from shunter.sim.clock import Callbacks, EventClock, Order
+from shunter.sim.estimates import estimates_of, refuse_conservative
 from shunter.sim.failures import Outages
 from shunter.sim.faults import Faults
 from shunter.sim.lifecycle import FAILED, PREEMPTED, Lifecycle
 from shunter.sim.outages import FAILOVERS, Evacuation, close_and_open, move, refuse_unsuited
+from shunter.sim.portfolio import Portfolio
 from shunter.sim.rounds import Rounds, refuse_with_rounds
 from shunter.sim.sharing import Sharing
 from shunter.sim.workload import Workload
+
+if TYPE_CHECKING:
+    from shunter.scheduler.kernels.estimates import Estimates
 
 TIES = ("instant", "per-event")
 
@@ -94,6 +101,7 @@ class Options:
             raise UsageError(f"blast radius {self.blast_radius} is not a share above 0 and of at most 1")
         if not (math.isfinite(self.retry_wait_s) and self.retry_wait_s >= 0):
             raise UsageError(f"retry wait {self.retry_wait_s} is not a number of seconds of at least 0")
+        refuse_unranked(self.preemption, self.settings.ordering)
         if self.preemption.rules and self.settings.backfill == "conservative":
             raise UsageError("--preempt does not go with conservative backfilling, which promises times")
 
@@ -125,7 +133,7 @@ class Simulation:
             or options.settings.ordering.ordering.rounds
             or workload.capacity.speeds is not None
         )
-        if self.is_dynamic:  # expected and attained times of jobs change
+        if self.is_dynamic or workload.predicts:  # expected and attained times of jobs change
             workload = replace(workload, columns=workload.columns.take(np.arange(workload.num_jobs), frozen=False))
         self.workload = workload
         self.options = options
@@ -150,6 +158,11 @@ class Simulation:
             timed=self.is_dynamic,
             most_tasks=None if workload.elastic is None else workload.elastic.max_tasks,
         )
+        self.estimates: Estimates | None = None
+        if workload.predicts:
+            refuse_conservative("tsafrir", settings.backfill)
+            self.estimates = estimates_of(workload, ordering.name)
+        self.portfolio = Portfolio.of(workload, options, self.state)
         self.rounds: Rounds | None = None
         if ordering.rounds is not None:
             refuse_with_rounds(workload, options, self.state)
@@ -169,6 +182,7 @@ class Simulation:
         self.passes_put_off = 0
         self.num_done = 0
         self.ledger = Ledger.empty(workload.num_users) if ordering.needs_usage else None
+        self.learned = self._learned_order() if ordering.needs_features else None
         self._run_s = [] if self.is_dynamic else workload.run_s.tolist()
         self._batch_times, self.batch_bounds = _batches(workload.columns.submit_s)
         self._batch_best = self._best_scores(score)
@@ -198,11 +212,23 @@ class Simulation:
         if self._batch_times:
             self.clock.at(self._batch_times[0], Order.ARRIVAL, self._on_arrival, None)
 
+    @property
+    def _may_leave_unsorted(self) -> bool:
+        """Whether a queue of which no job fits needs no order: none is stopped, promised or told why it waits."""
+        is_plain = self.rounds is None and not self.options.preemption.rules and self.waits_s is None
+        by_score = not self.options.settings.ordering.ordering.needs_shares  # those depend on the order before
+        return is_plain and by_score and not self.state.counters[at.LISTED]
+
+    def _learned_order(self) -> LearnedOrder:
+        columns, total = self.workload.columns, self.workload.capacity.processors
+        source = FeatureSource.of(columns, total)
+        return LearnedOrder(self.options.settings.ordering, columns, source, total, strict=self._strict)
+
     def _best_scores(self, score: FloatArray | None) -> list[float] | None:
         """Best score of each arrival batch; only where a blocked head may let a pass be left out."""
         if score is None or self.options.interval_s or self.options.settings.backfill != "none" or not len(score):
             return None
-        if self.is_dynamic or self.waits_s is not None or self.state.counters[at.LISTED]:
+        if self.is_dynamic or self.waits_s is not None or self.state.counters[at.LISTED] or self.estimates is not None:
             return None
         entered = np.where(self.workload.rejected, np.inf, score)
         return np.minimum.reduceat(entered, self.batch_bounds[:-1]).tolist()  # type: ignore[no-any-return]
@@ -212,6 +238,8 @@ class Simulation:
     def _arrive(self, _event: Any) -> None:
         self._happened = True
         self._next_batch += 1
+        if self.estimates is not None:
+            self._predict(self._arrived, self.batch_bounds[self._next_batch])
         self._arrived = self.batch_bounds[self._next_batch]
         if self._next_batch < len(self._batch_times):
             self.clock.at(self._batch_times[self._next_batch], Order.ARRIVAL, self._on_arrival, None)
@@ -223,8 +251,20 @@ class Simulation:
             if epoch != self.lifecycle.epoch[row]:
                 return
             self._happened = True
+        if self.estimates is not None:
+            self.state.learn_run(self.estimates, row, self.workload.run_s[row], self.clock._now)
         self._finished[self._num_finished] = row
         self._num_finished += 1
+
+    def _predict(self, first: int, last: int) -> None:
+        """Predict the run times of jobs that are submitted now, and score them where the ordering reads these."""
+        assert self.estimates is not None
+        self.state.predict(self.estimates, first, last)
+        ordering = self.options.settings.ordering
+        if self._static and ordering.ordering.uses_estimate:
+            jobs = self.workload.columns.take(np.arange(first, last))
+            view = QueueView(self.clock._now, jobs, self.workload.capacity.processors)
+            self.state.jobs_f[at.SCORE, first:last] = ordering.score(view)
 
     def _stop_event(self, event: Any) -> None:
         assert self.lifecycle is not None
@@ -265,6 +305,13 @@ class Simulation:
         """(J,) jobs that started while one ahead of them in the queue waited."""
         flags: BoolArray = self.state.backfilled == 1
         return flags
+
+    def snapshot(self, now_s: float) -> Snapshot:
+        """What a policy may know now; with the histories of users where the ordering asks for them."""
+        taken = self.state.snapshot(now_s)
+        if self.learned is None:
+            return taken
+        return replace(taken, histories=self.learned.source.known_of(taken.rows))
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -353,12 +400,15 @@ class Simulation:
         state = self.state
         if self.is_dynamic:
             next_s = self._decide_dynamic(now_s, num_finished, arrived)
-        elif self._static and self.waits_s is None:
+        elif self._static and self.waits_s is None and self.estimates is None:
             next_s = state.advance(now_s, self._finished, num_finished, self._absorbed, arrived)
         else:
             self._attribute_waits(now_s)
             self._account_ends(num_finished, now_s)
+            self._account_arrivals(arrived)
             state.absorb(now_s, self._finished, num_finished, self._absorbed, arrived)
+            if self.estimates is not None:
+                state.correct(self.estimates, now_s)
             if not self._static:
                 self._sort_queue(now_s)
             next_s = state.run_pass(now_s)
@@ -382,6 +432,8 @@ class Simulation:
             put(now_s + run_s[row], 0, self._on_end, row)  # Order.END; the enum's lookup costs as much as the push
             if self.ledger is not None:
                 self.ledger.change(self._user(row), self._processors(row), now_s)
+        if self.learned is not None:
+            self.learned.source.started(started[:num_started].tolist(), now_s)
 
     # --- attempts: jobs that are stopped, nodes that fail, speeds that differ -----------------------------------------
 
@@ -390,6 +442,8 @@ class Simulation:
         state, lifecycle = self.state, self.lifecycle
         assert lifecycle is not None
         self._take_in(now_s, num_finished, arrived)
+        if self.estimates is not None:
+            state.correct(self.estimates, now_s)
         if not self._static:
             self._sort_queue(now_s)
         settings, rules = self.options.settings, self.options.preemption
@@ -429,6 +483,7 @@ class Simulation:
         for row in self._finished[:num_finished].tolist():
             lifecycle.finish(state, row, now_s)
             self._forget_neighbours(row)
+        self._account_arrivals(arrived)
         away = self._outages_now or (self.evacuation is not None and self.evacuation.is_holding)
         if away or self._to_stop or self._to_retry:
             state.absorb(now_s, self._finished, num_finished, self._absorbed, self._absorbed)
@@ -445,6 +500,8 @@ class Simulation:
     def _begin(self, rows: Sequence[int], now_s: float) -> None:
         """Attempts of these jobs begin."""
         assert self.lifecycle is not None
+        if self.learned is not None:
+            self.learned.source.started(rows, now_s)
         for row in rows:
             end_s = self.lifecycle.begin(self.state, row, now_s)
             self._put_end(row, end_s)
@@ -521,9 +578,13 @@ class Simulation:
         assert self.lifecycle is not None
         kept_s = self.lifecycle.interrupt(self.state, row, now_s, ended)
         self.state.stop(row, now_s, kept_s=kept_s)
+        if self.estimates is not None:
+            self.estimates.request_s[row] = max(self.estimates.request_s[row] - kept_s, at.OVERRUN_GRACE_S)
         self._forget_neighbours(row)
         if self.ledger is not None:
             self.ledger.change(self._user(row), -self._processors(row), now_s)
+        if self.learned is not None:
+            self.learned.source.stopped(row, now_s)
         if ended == PREEMPTED:
             self._requeue(row, now_s)
             return
@@ -545,6 +606,8 @@ class Simulation:
             view = progress_view(self.state, np.asarray([row]), now_s, np.zeros(0))
             score = float(self.options.settings.ordering.score(view)[0])
         self.state.requeue(row, score, now_s)
+        if self.learned is not None:
+            self.learned.source.submitted([row])
 
     def _carry_out_outages(self, now_s: float) -> None:
         """The failures, drains and repairs of this instant."""
@@ -584,6 +647,11 @@ class Simulation:
         queue = self.state.queue
         if len(queue) < 2:
             return
+        if self.learned is not None:
+            self._follow_model(self.learned, now_s)
+            return
+        if self._may_leave_unsorted and not order_matters(self.state, may_stop=False):
+            return
         columns: JobColumns = self.workload.columns
         waiting = columns.take(queue)
         if self.is_dynamic:
@@ -596,8 +664,22 @@ class Simulation:
             self._dominant_shares(queue),
             num_others=len(self.state.running),
         )
-        scores = self.options.settings.ordering.score(view)
+        ordering = self.options.settings.ordering
+        if self.portfolio is not None:
+            ordering = self.portfolio.ordering_at(self.state, view)
+        scores = ordering.score(view)
         self.state.reorder(scores, view.jobs.priority if self._strict else None)
+
+    def _follow_model(self, learned: LearnedOrder, now_s: float) -> None:
+        if not order_matters(self.state, may_stop=bool(self.options.preemption.rules)):
+            return
+        if learned.guard.budget_s == math.inf:
+            learned.score(self.state, now_s)
+            learned.arrange(self.state, now_s)
+            return
+        begin_s = time.perf_counter()
+        learned.score(self.state, now_s)
+        learned.arrange(self.state, now_s, time.perf_counter() - begin_s)
 
     def _dominant_shares(self, queue: IntArray) -> FloatArray:
         if not self.options.settings.ordering.ordering.needs_shares:
@@ -611,9 +693,19 @@ class Simulation:
         return self.ledger.usage_at(now_s) if self.ledger is not None else np.zeros(0)
 
     def _account_ends(self, num_finished: int, now_s: float) -> None:
+        if self.portfolio is not None and num_finished:
+            self.portfolio.ended(self.state, self._finished[:num_finished].tolist(), now_s)
         if self.ledger is not None:
-            for row in self._finished[:num_finished].tolist():
+            for row in sorted(self._finished[:num_finished].tolist()):
                 self.ledger.change(self._user(row), -self._processors(row), now_s)
+
+        if self.learned is not None:
+            self.learned.source.ended(self._finished[:num_finished].tolist(), self.workload.run_s, now_s)
+
+    def _account_arrivals(self, arrived: int) -> None:
+        if self.learned is not None:
+            entered = np.flatnonzero(~self.workload.rejected[self._absorbed : arrived])
+            self.learned.source.submitted((entered + self._absorbed).tolist())
 
     def _user(self, row: int) -> int:
         return int(self.workload.columns.user_idx[row])

@@ -78,6 +78,10 @@ def make_result(
         "passes_put_off": simulation.passes_put_off,
         "expected_ends_extended": int(counters[at.EXTENDED]),
     }
+    if simulation.learned is not None:
+        manifest["guard"] = dict(simulation.learned.counts)
+    if simulation.portfolio is not None:
+        manifest["portfolio"] = simulation.portfolio.counts()
     spans = None if simulation.outages is None else _spans(simulation.outages, _last_s(jobs))
     tables, sums = _tables(simulation, jobs, spans, sink or MemorySink(), carbon)
     metrics = summarise(_outcome(simulation, start_s, end_s, spans, sums.money))

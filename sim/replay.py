@@ -15,16 +15,19 @@ from shunter import __version__
 from shunter.scheduler.compiled import warm_up
 from shunter.scheduler.decide import Settings
 from shunter.scheduler.energy import Intensity
+from shunter.scheduler.features import SCHEMA
 from shunter.scheduler.layout import DOT_PRODUCT
-from shunter.scheduler.policies.registry import choose_ordering
+from shunter.scheduler.policies.registry import ChosenOrdering
 from shunter.scheduler.preemption import Preemption
 from shunter.scheduler.state import PLACEMENTS
 from shunter.sim.attempts import JobFailures
 from shunter.sim.checkpoint import load_checkpoint, save_checkpoint
 from shunter.sim.engine import Options, Simulation
+from shunter.sim.estimates import which_estimates
 from shunter.sim.failures import WHOLE_NODE, Outages
 from shunter.sim.faults import with_own_work
 from shunter.sim.outcome import make_result
+from shunter.sim.portfolio import choose_policy
 from shunter.sim.result import Result
 from shunter.sim.rollout import choose_engine, run_compiled
 from shunter.sim.run_folder import refuse_foreign, rows_folder, told_as_output_error
@@ -50,7 +53,7 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the replay can be ta
 def simulate(
     trace: Trace,
     *,
-    policy: str = "fcfs",
+    policy: str | ChosenOrdering = "fcfs",
     backfill: str = "none",
     placement: str = "first-fit",
     cluster: ClusterSpec | None = None,
@@ -59,6 +62,8 @@ def simulate(
     depth: int = 0,
     interval_s: float = 0.0,
     clairvoyant: bool = False,
+    estimates: str = "request",
+    default_request_s: float | None = None,
     preemption: Preemption | None = None,
     defaults: Defaults | None = None,
     outages: Outages | None = None,
@@ -84,7 +89,7 @@ def simulate(
 
     Args:
         trace: The workload.
-        policy: Ordering, ``NAME`` or ``NAME:key=value,…``.
+        policy: Ordering, ``NAME`` or ``NAME:key=value,…``, or one that has been chosen, such as a model's.
         backfill: ``none``, ``easy``, ``easy-noextra``, ``easy-sjbf`` or ``conservative``.
         placement: A name of ``scheduler.state.PLACEMENTS``.
         cluster: What to run on; the trace's own by default.
@@ -92,7 +97,9 @@ def simulate(
         ties: ``instant`` for one pass an instant, ``per-event`` for one an event.
         depth: Waiting jobs behind the head that a pass looks at; 0 means all.
         interval_s: Shortest time between passes; 0 makes one at every instant.
-        clairvoyant: Reservations count with actual run times.
+        clairvoyant: As ``estimates="actual"``.
+        estimates: What reservations count with: ``request``, ``tsafrir`` or ``actual`` run times; see ``prepare``.
+        default_request_s: Request of jobs without one, in place of their actual run time.
         preemption: When running jobs are stopped for waiting ones; by default never.
         defaults: Checkpoint interval and restart overhead of jobs that do not say.
         outages: Failures, drains and repairs of nodes and GPUs; see ``sim.failures``.
@@ -149,6 +156,8 @@ def simulate(
             trace if window is None else trace.window(*window),
             spec,
             clairvoyant=clairvoyant,
+            estimates=estimates,
+            default_request_s=default_request_s,
             defaults=defaults,
             tell_gpus_apart=PLACEMENTS[placement] >= DOT_PRODUCT
             or (outages is not None and bool((outages.gpu != WHOLE_NODE).any())),
@@ -165,6 +174,8 @@ def simulate(
         options,
         window=window,
         clairvoyant=clairvoyant,
+        estimates=estimates,
+        default_request_s=default_request_s,
         defaults=defaults,
         outages=outages,
         faults=faults,
@@ -257,7 +268,7 @@ class _Watch:
 def options_for(
     cluster: ClusterSpec,
     *,
-    policy: str = "fcfs",
+    policy: str | ChosenOrdering = "fcfs",
     backfill: str = "none",
     placement: str = "first-fit",
     depth: int = 0,
@@ -279,8 +290,9 @@ def options_for(
         UsageError: An unknown name, a number out of range, or rules that do not go together.
     """
     detailed = (cluster.num_nodes > 1 if details is None else details) and ties == "instant"
+    chosen = choose_policy(policy) if isinstance(policy, str) else policy
     return Options(
-        settings=Settings(choose_ordering(policy), backfill, placement, depth, locality_s),
+        settings=Settings(chosen, backfill, placement, depth, locality_s),
         ties=ties,
         interval_s=interval_s,
         preemption=preemption or Preemption(),
@@ -302,6 +314,8 @@ def run_manifest(
     *,
     window: tuple[int, int] | None = None,
     clairvoyant: bool = False,
+    estimates: str = "request",
+    default_request_s: float | None = None,
     defaults: Defaults | None = None,
     outages: Outages | None = None,
     faults: JobFailures | None = None,
@@ -314,7 +328,7 @@ def run_manifest(
     settings = options.settings
     if faults is not None:
         trace = with_own_work(trace, faults)
-    return {
+    manifest = {
         "shunter": __version__,
         "versions": {name: version(name) for name in ("numba", "numpy", "polars", "simpy")},
         "trace": {
@@ -336,7 +350,8 @@ def run_manifest(
         "placement": settings.placement,
         "interval_s": options.interval_s,
         "ties": options.ties,
-        "clairvoyant": clairvoyant,
+        "estimates": which_estimates(estimates, clairvoyant),
+        "default_request_s": default_request_s,
         "preemption": asdict(options.preemption),
         "defaults": asdict(defaults or Defaults()),
         "max_retries": options.max_retries,
@@ -351,6 +366,11 @@ def run_manifest(
         "window": list(window) if window else None,
         "seed": seed,
     }
+    if settings.ordering.scorer is None:
+        return manifest
+    chosen = settings.ordering
+    model = {"name": chosen.model, "sha256": chosen.model_sha256, "features": SCHEMA.as_json()}
+    return manifest | {"model": model, "guard_fallback": chosen.fallback}
 
 
 def jobs_hash(trace: Trace) -> str:

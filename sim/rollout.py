@@ -16,16 +16,22 @@ import numpy as np
 from shunter.scheduler import layout as at
 from shunter.scheduler.capacity import Capacity
 from shunter.scheduler.errors import UsageError, nearest
+from shunter.scheduler.features import FeatureSource
+from shunter.scheduler.learned import KernelScorer, LearnedOrder, warm_up
+from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
 from shunter.scheduler.snapshot import JobColumns
 from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import FloatArray, IntArray, ResourceDemand
 from shunter.sim.clock import Order
 from shunter.sim.engine import ASK_EVERY_S, Simulation
+from shunter.sim.estimates import BY_ESTIMATE
 from shunter.sim.saving import counts, stand_at
 from shunter.sim.workload import Workload
 
 if TYPE_CHECKING:
-    from shunter.scheduler.kernels.features import Facts
+    from shunter.scheduler.fairshare import Ledger
+    from shunter.scheduler.kernels.fairshare import Usage
+    from shunter.scheduler.kernels.learned import Learned
     from shunter.scheduler.kernels.network import Network
     from shunter.sim.rollout_kernel import Jobs, Loop
 
@@ -34,13 +40,14 @@ FIRST_BUDGET = 4_000
 
 ENGINES = ("auto", "simpy", "compiled")
 
-KINDS = {"wfp3": 1, "unicep": 2}
+KINDS = {"wfp3": 1, "unicep": 2, "fairshare": 4, "multifactor": 5}
 """Orderings whose score changes while jobs wait, and that the loop works out itself; numbers of ``rollout_kernel``."""
 
 
 def why_not(simulation: Simulation) -> str | None:
     """Why the compiled loop cannot run this replay; None when it can."""
     options, ordering = simulation.options, simulation.options.settings.ordering.ordering
+    learned, label = simulation.learned, simulation.options.settings.ordering.label
     reasons = {
         "jobs may be stopped, speeds differ, or placements are noted": simulation.is_dynamic,
         "waiting is attributed to reasons": simulation.waits_s is not None,
@@ -49,7 +56,15 @@ def why_not(simulation: Simulation) -> str | None:
         "conservative backfilling": options.settings.backfill == "conservative",
         f"placement {options.settings.placement} scores nodes": bool(simulation.state.counters[at.SCORED]),
         "quotas, lanes, a power cap or waiting for locality": bool(simulation.state.counters[at.LISTED]),
-        f"the score of {ordering.name} changes with time": not ordering.static and ordering.name not in KINDS,
+        f"the score of {ordering.name} is known only once a job is submitted": simulation.estimates is not None
+        and ordering.static
+        and ordering.uses_estimate
+        and ordering.name not in BY_ESTIMATE,
+        "the time of inference is measured": learned is not None and learned.guard.budget_s < np.inf,
+        f"the model of {label} is no small network": learned is not None and learned.compiled is None,
+        f"the score of {ordering.name} changes with time": learned is None
+        and not ordering.static
+        and ordering.name not in KINDS,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
@@ -65,16 +80,23 @@ def choose_engine(simulation: Simulation, asked: str) -> str:
     reason = why_not(simulation)
     if asked == "compiled" and reason is not None:
         raise UsageError(f"--engine compiled cannot do this replay: {reason}; use auto or simpy")
+    chosen = simulation.options.settings.ordering
     if asked == "simpy" or reason is not None:
+        if simulation.learned is not None:
+            warm_up(chosen)
         return "simpy"
-    warm_up_loop()
+    warm_up_loop(None if simulation.learned is None else chosen)
     return "compiled"
 
 
-def warm_up_loop() -> None:
-    """Compile the loop, or load it from disk, by running one job on one processor."""
+def warm_up_loop(chosen: ChosenOrdering | None = None) -> None:
+    """Compile the loop, or load it from disk, by running one job on one processor; in a model's order if it has one."""
+    from shunter.scheduler.kernels.estimates import no_estimates
+    from shunter.scheduler.kernels.fairshare import no_usage
     from shunter.sim import rollout_kernel as kernel
 
+    learned = None if chosen is None else warm_up(chosen).compiled
+    kind = kernel.STATIC if learned is None else kernel.NETWORK
     one = np.ones(1)
     state = ClusterState(
         capacity=Capacity(np.asarray([[1000], [0], [0]]), (True, False, False)),
@@ -87,7 +109,8 @@ def warm_up_loop() -> None:
     )
     loop = new_loop(1)
     loop.at[kernel.LAST] = 1
-    kernel.roll(state.packed, kernel.Jobs(np.zeros(1), one, one, one), loop, None, kernel.STATIC, *state.how, 9)
+    jobs = kernel.Jobs(np.zeros(1), one, one, one, no_estimates(), no_usage())
+    kernel.roll(state.packed, jobs, loop, learned, kind, *state.how, 9)
 
 
 def run_compiled(simulation: Simulation, should_stop: Callable[[], bool] | None = None) -> bool:
@@ -101,8 +124,10 @@ def run_compiled(simulation: Simulation, should_stop: Callable[[], bool] | None 
     from shunter.sim import rollout_kernel as kernel
 
     state, workload = simulation.state, simulation.workload
+    learned = None if simulation.learned is None else simulation.learned.compiled
     kind = KINDS.get(simulation.options.settings.ordering.ordering.name, kernel.STATIC)
-    loop, jobs = new_loop(workload.num_jobs), jobs_of(workload, kind)
+    kind = kind if learned is None else kernel.NETWORK
+    loop, jobs = new_loop(workload.num_jobs), jobs_of(workload, kind, simulation)
     own = counts(simulation)
     loop.at[kernel.NEXT], loop.at[kernel.LAST] = own["_arrived"], workload.num_jobs
     loop.at[kernel.EVENTS], loop.at[kernel.PASSES] = simulation.num_events, simulation.num_passes
@@ -114,7 +139,7 @@ def run_compiled(simulation: Simulation, should_stop: Callable[[], bool] | None 
     budget, complete = FIRST_BUDGET, False
     while not complete:
         begin_s = time.perf_counter()
-        complete = kernel.roll(state.packed, jobs, loop, None, kind, *state.how, budget)
+        complete = kernel.roll(state.packed, jobs, loop, learned, kind, *state.how, budget)
         budget = max(1, int(budget * min(2.0, ASK_EVERY_S / max(time.perf_counter() - begin_s, 1e-6))))
         _hand_back(simulation, own, loop)
         if not complete and should_stop is not None and should_stop():
@@ -148,50 +173,69 @@ def _hand_back(simulation: Simulation, own: dict[str, Any], loop: Loop) -> None:
     stand_at(simulation, own | now, time_s, kinds, value)
 
 
-def new_loop(num_jobs: int, num_features: int = 0) -> Loop:
+def new_loop(num_jobs: int) -> Loop:
     """A loop before its first event."""
+    from shunter.scheduler.kernels.sorting import new_sorting
     from shunter.sim import rollout_kernel as kernel
 
+    key = np.zeros(max(num_jobs, 1))
     return kernel.Loop(
         at=np.zeros(kernel.NUM_LOOP_ROWS, np.int64),
         now_s=np.zeros(1),
         end_s=np.zeros(num_jobs),
         end_row=np.zeros(num_jobs, np.int64),
         finished=np.zeros(num_jobs, np.int64),
-        key=np.zeros(num_jobs),
-        features=np.zeros((num_jobs if num_features else 0, num_features)),
+        key=key,
+        bits=key.view(np.int64),
+        sorting=new_sorting(num_jobs),
     )
 
 
-def jobs_of(workload: Workload, kind: int) -> Jobs:
-    """What the loop must know of the jobs."""
+def jobs_of(workload: Workload, kind: int, simulation: Simulation | None = None) -> Jobs:
+    """What the loop must know of the jobs; with a simulation also its predictions and what users have had."""
+    from shunter.scheduler.kernels.estimates import no_estimates
+    from shunter.scheduler.kernels.fairshare import no_usage
     from shunter.sim import rollout_kernel as kernel
 
     columns = workload.columns
     factor = columns.processors
     if kind == kernel.UNICEP:
         factor = np.log2(columns.processors + 1e-15) * columns.requested_s
-    return kernel.Jobs(submit_s=columns.submit_s, run_s=workload.run_s, factor=factor, request_s=columns.requested_s)
+    estimates = None if simulation is None else simulation.estimates
+    # Copies: some of these may be written to and some not, and the loop would be compiled for each combination.
+    return kernel.Jobs(
+        submit_s=np.array(columns.submit_s),
+        run_s=np.array(workload.run_s),
+        factor=np.array(factor),
+        request_s=np.array(columns.requested_s),
+        estimates=estimates or no_estimates(),
+        usage=no_usage()
+        if simulation is None or simulation.ledger is None
+        else usage_of(simulation, simulation.ledger),
+    )
 
 
-def facts_of(workload: Workload) -> Facts:
-    """What the features say of the jobs that does not change."""
-    from shunter.scheduler.kernels.features import LOG_SPAN, Facts
+def usage_of(simulation: Simulation, ledger: Ledger) -> Usage:
+    """The ledger of a simulation, and what ``fairshare`` and ``multifactor`` weigh it with."""
+    from shunter.scheduler.kernels import fairshare as kernel
 
-    columns = workload.columns
-    request_s = np.maximum(columns.requested_s, 1.0)
-    user = np.maximum(columns.user_idx, -1) + 1
-    equal = np.stack([user.astype(np.float64), request_s, columns.processors])
-    total = workload.capacity.processors
-    return Facts(
-        submit_s=columns.submit_s,
-        request_s=request_s,
-        log_request=np.log1p(request_s) / LOG_SPAN,
+    columns, chosen = simulation.workload.columns, simulation.options.settings.ordering
+    weights = np.zeros(kernel.NUM_WEIGHTS)
+    weights[kernel.HALF_LIFE_S] = ledger.half_life_s
+    weights[kernel.TOTAL] = max(simulation.workload.capacity.processors, 1.0)
+    for place, name in enumerate(("age", "size", "fairshare", "qos", "partition")):
+        weights[place] = chosen.parameters.get(name, 0.0)
+    weights[kernel.MAX_AGE_S] = chosen.parameters.get("max_age_days", 1.0) * 86400.0
+    return kernel.Usage(
+        user=columns.user_idx,
         processors=columns.processors,
-        log_size=np.log1p(columns.processors) / np.log1p(total),
-        user=user,
-        alike=np.unique(equal, axis=1, return_inverse=True)[1].reshape(-1),
-        total=np.asarray([total]),
+        priority=columns.priority,
+        queue_idx=columns.queue_idx,
+        usage_s=ledger.usage_s,
+        held=ledger.held,
+        since_s=ledger.since_s,
+        now_s=np.zeros(len(ledger.usage_s)),
+        weights=weights,
     )
 
 
@@ -212,8 +256,6 @@ class Rollout:
         placement: str = "first-fit",
         score: FloatArray | None = None,
     ) -> None:
-        from shunter.scheduler.kernels.features import NUM_FEATURES, NUM_HISTORY_ROWS, Histories, scratch_for
-
         self.workload = workload
         self.state = ClusterState(
             capacity=workload.capacity,
@@ -224,25 +266,32 @@ class Rollout:
             placement=placement,
             timed=False,
         )
-        size = workload.num_jobs
-        self.facts = facts_of(workload)
-        self.histories = Histories(
-            np.zeros((NUM_HISTORY_ROWS, int(self.facts.user.max()) + 1)),
-            np.zeros((NUM_HISTORY_ROWS, int(self.facts.alike.max()) + 1)),
-        )
-        self.scratch = scratch_for(size, self.histories.users.shape[1])
-        self.loop = new_loop(size, NUM_FEATURES)
+        self.source = FeatureSource.of(workload.columns, workload.capacity.processors)
+        self.loop = new_loop(workload.num_jobs)
+        self._learned: Learned | None = None
 
     def starts(self, network: Network | None, first: IntArray, last: IntArray) -> FloatArray:
         """(J,) start times of the jobs in the windows [first, last), each from an empty cluster; NaN elsewhere."""
         from shunter.sim import rollout_kernel as kernel
 
-        learned = None if network is None else kernel.Learned(self.facts, self.histories, self.scratch, network)
+        learned = None if network is None else self._unguarded(network)
         kind = kernel.STATIC if network is None else kernel.NETWORK
         jobs = jobs_of(self.workload, kind)
         kernel.roll_windows(self.state.packed, jobs, self.loop, learned, kind, *self.state.how, first, last)
         starts: FloatArray = self.state.jobs_f[at.START_S]
         return starts
+
+    def _unguarded(self, network: Network) -> Learned:
+        """The network's own order: no guard. What does not depend on the network is made once."""
+        from shunter.scheduler.kernels.learned import room_for
+
+        if self._learned is None:
+            ordering = ChosenOrdering(choose_ordering("learned").ordering, {}, KernelScorer(network))
+            columns, total = self.workload.columns, self.workload.capacity.processors
+            self._learned = LearnedOrder(ordering, columns, self.source, total).compiled
+        assert self._learned is not None
+        room = room_for(network, self.source.histories.users.shape[1])
+        return self._learned._replace(network=network, room=room)
 
 
 if __name__ == "__main__":

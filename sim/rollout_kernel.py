@@ -7,40 +7,26 @@ the pass. What decides is the same kernels, so the two start every job at the sa
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from shunter.scheduler.jit import allocating, compiled
-from shunter.scheduler.kernels.features import (
-    Facts,
-    Histories,
-    Scratch,
-    note_ended,
-    note_started,
-    note_submitted,
-    write_features,
-)
-from shunter.scheduler.kernels.network import Network, score_row
+from shunter.scheduler.jit import compiled
+from shunter.scheduler.kernels.estimates import Estimates, correct, learn_run, predict
+from shunter.scheduler.kernels.fairshare import Usage, change_usage, score_by_usage
+from shunter.scheduler.kernels.features import Facts, Histories, note_ended, note_started, note_submitted
+from shunter.scheduler.kernels.learned import Learned, anything_fits, order_queue
 from shunter.scheduler.kernels.passes import absorb, run_pass
-from shunter.scheduler.layout import (
-    FREE_SLOTS,
-    NUM_OUT,
-    OUT,
-    QUEUE,
-    QUEUE_HI,
-    QUEUE_LO,
-    SHAPE,
-    START_S,
-    TASKS,
-    State,
-)
+from shunter.scheduler.kernels.sorting import Sorting, sort_queue
+from shunter.scheduler.layout import NUM_OUT, OUT, QUEUE, QUEUE_HI, QUEUE_LO, START_S, TASKS, State
 from shunter.scheduler.types import FloatArray, Int, IntArray
 
 STATIC = 0
 WFP3 = 1
 UNICEP = 2
 NETWORK = 3
+FAIRSHARE = 4
+MULTIFACTOR = 5
 
 # Loop.at: where the loop stands
 NEXT = 0  # next job to arrive
@@ -60,12 +46,16 @@ class Jobs(NamedTuple):
         run_s: Actual run times.
         factor: By kind of score: processors (WFP3), or the divisor log2(processors) · request (UNICEP).
         request_s: Requested times (WFP3).
+        estimates: What run times are predicted from; without rows where they are not.
+        usage: What users have had (FAIRSHARE, MULTIFACTOR); without rows where nothing reads it.
     """
 
     submit_s: FloatArray
     run_s: FloatArray
     factor: FloatArray
     request_s: FloatArray
+    estimates: Estimates
+    usage: Usage
 
 
 class Loop(NamedTuple):
@@ -78,7 +68,8 @@ class Loop(NamedTuple):
         end_row: (J,) their rows.
         finished: (J,) rows that ended at this instant.
         key: (J,) scores of the waiting jobs.
-        features: (J, F) their features, where a network scores them.
+        bits: (J,) the memory of ``key`` as whole numbers.
+        sorting: Room to sort them in.
     """
 
     at: IntArray
@@ -87,28 +78,56 @@ class Loop(NamedTuple):
     end_row: IntArray
     finished: IntArray
     key: FloatArray
-    features: FloatArray
+    bits: IntArray
+    sorting: Sorting
 
 
-class Learned(NamedTuple):
-    """What a network's score needs. Where there is none, None stands for it, and nothing of it is compiled."""
+class Times(Protocol):
+    """Of ``Jobs``, what events are made of."""
 
-    facts: Facts
-    histories: Histories
-    scratch: Scratch
-    network: Network
+    @property
+    def submit_s(self) -> FloatArray:
+        """Submit times."""
+
+    @property
+    def run_s(self) -> FloatArray:
+        """Actual run times."""
 
 
-class Watched(NamedTuple):
-    """What histories need, whoever scores the jobs."""
+class Ends(Protocol):
+    """Of ``Loop``, where events stand."""
 
-    facts: Facts
-    histories: Histories
-    scratch: Scratch
+    @property
+    def at(self) -> IntArray:
+        """Where it stands."""
+
+    @property
+    def end_s(self) -> FloatArray:
+        """Heap of the running jobs' ends."""
+
+    @property
+    def end_row(self) -> IntArray:
+        """Their rows."""
+
+    @property
+    def finished(self) -> IntArray:
+        """Rows that ended at this instant."""
+
+
+class Watched(Protocol):
+    """Of ``Learned``, what ends are noted in."""
+
+    @property
+    def facts(self) -> Facts:
+        """Of the jobs."""
+
+    @property
+    def histories(self) -> Histories:
+        """Of their users."""
 
 
 @compiled
-def push_end(loop: Loop, end_s: float, row: Int) -> None:
+def push_end(loop: Ends, end_s: float, row: Int) -> None:
     """A job will end."""
     place = loop.at[PENDING]
     loop.at[PENDING] += 1
@@ -124,7 +143,7 @@ def push_end(loop: Loop, end_s: float, row: Int) -> None:
 
 
 @compiled
-def pop_end(loop: Loop) -> Int:
+def pop_end(loop: Ends) -> Int:
     """The row of the job that ends first."""
     first = loop.end_row[0]
     loop.at[PENDING] -= 1
@@ -146,16 +165,6 @@ def pop_end(loop: Loop) -> Int:
 
 
 @compiled
-def anything_fits(st: State) -> bool:
-    """Whether any waiting job fits now; if none does, their order makes no difference."""
-    for position in range(st.counters[QUEUE_LO], st.counters[QUEUE_HI]):
-        row = st.jobs_i[QUEUE, position]
-        if st.jobs_i[TASKS, row] <= st.shapes[FREE_SLOTS, st.jobs_i[SHAPE, row]]:
-            return True
-    return False
-
-
-@compiled
 def published_score(jobs: Jobs, row: Int, kind: Int, wait_s: float) -> float:
     """``wfp3`` or ``unicep`` of a job, as in ``scheduler.scores``."""
     if kind == UNICEP:
@@ -166,39 +175,32 @@ def published_score(jobs: Jobs, row: Int, kind: Int, wait_s: float) -> float:
 
 
 @compiled
-def score_waiting(st: State, jobs: Jobs, loop: Loop, learned: Learned | None, kind: Int, now_s: float) -> None:
-    """Write the scores of the waiting jobs into ``key``, in the order of the queue; see ``scheduler.scores``."""
-    first, last = st.counters[QUEUE_LO], st.counters[QUEUE_HI]
+def order_waiting(st: State, jobs: Jobs, loop: Loop, learned: Learned | None, kind: Int, now_s: float) -> None:
+    """Put the queue in the order of its scores at this time, lower first, ties by row; see ``scheduler.scores``."""
     if learned is not None:
-        write_features(st, learned.facts, learned.histories, learned.scratch, now_s, loop.features)
+        order_queue(st, learned, now_s)
+        return
+    first, last = st.counters[QUEUE_LO], st.counters[QUEUE_HI]
+    if kind in (FAIRSHARE, MULTIFACTOR):
+        queue = st.jobs_i[QUEUE, first:last]
+        score_by_usage(jobs.usage, jobs.submit_s, queue, kind == MULTIFACTOR, now_s, loop.key)
+        sort_queue(loop.key[: last - first], queue, loop.sorting, loop.bits, True)
+        return
     for position in range(first, last):
         row = st.jobs_i[QUEUE, position]
-        if learned is not None:
-            score = score_row(learned.network, loop.features[position - first])
-        else:
-            score = published_score(jobs, row, kind, now_s - jobs.submit_s[row])
+        score = published_score(jobs, row, kind, now_s - jobs.submit_s[row])
         loop.key[position - first] = 0.0 if np.isnan(score) else score
-
-
-@allocating
-def sort_waiting(st: State, loop: Loop) -> None:
-    """Put the queue in the order of ``key``, ties by row."""
-    first, last = st.counters[QUEUE_LO], st.counters[QUEUE_HI]
-    rows = st.jobs_i[QUEUE, first:last].copy()
-    by_row = np.argsort(rows, kind="mergesort")
-    by_score = np.argsort(loop.key[: last - first][by_row], kind="mergesort")
-    for i in range(last - first):
-        st.jobs_i[QUEUE, first + i] = rows[by_row[by_score[i]]]
+    sort_queue(loop.key[: last - first], st.jobs_i[QUEUE, first:last], loop.sorting, loop.bits, True)
 
 
 @compiled
-def take_ends(jobs: Jobs, loop: Loop, learned: Learned | Watched | None, now_s: float) -> Int:
-    """Write the jobs that end now into ``finished``; with histories, in the order of their rows."""
+def take_ends(jobs: Times, loop: Ends, learned: Watched | None, by_row: bool, now_s: float) -> Int:
+    """Write the jobs that end now into ``finished``; where sums are kept of them, in the order of their rows."""
     count = np.int64(0)
     while loop.at[PENDING] > 0 and loop.end_s[0] <= now_s:
         row = pop_end(loop)
         place = count
-        while learned is not None and place > 0 and loop.finished[place - 1] > row:
+        while by_row and place > 0 and loop.finished[place - 1] > row:
             loop.finished[place] = loop.finished[place - 1]
             place -= 1
         loop.finished[place] = row
@@ -210,31 +212,13 @@ def take_ends(jobs: Jobs, loop: Loop, learned: Learned | Watched | None, now_s: 
 
 
 @compiled
-def time_of_next(jobs: Jobs, loop: Loop) -> float:
+def time_of_next(jobs: Times, loop: Ends) -> float:
     """When the next job ends or arrives; inf when none does."""
     now_s = np.inf
     if loop.at[NEXT] < loop.at[LAST]:
         now_s = jobs.submit_s[loop.at[NEXT]]
     if loop.at[PENDING] > 0:
         now_s = min(now_s, loop.end_s[0])
-    return now_s
-
-
-@compiled
-def next_instant(st: State, jobs: Jobs, loop: Loop, learned: Learned | Watched | None, mode: Int) -> float:
-    """Take in everything that happens at the next instant, and return its time; the pass is still to be made."""
-    at = loop.at
-    now_s = time_of_next(jobs, loop)
-    ended = take_ends(jobs, loop, learned, now_s)
-    first = at[NEXT]
-    while at[NEXT] < at[LAST] and jobs.submit_s[at[NEXT]] <= now_s:
-        if learned is not None and st.jobs_i[TASKS, at[NEXT]] > 0:
-            note_submitted(learned.facts, learned.histories, at[NEXT])
-        at[NEXT] += 1
-    at[EVENTS] += ended + (1 if at[NEXT] > first else 0)
-    at[ENDED] += ended
-    loop.now_s[0] = now_s
-    absorb(st, now_s, loop.finished, ended, first, at[NEXT], mode)
     return now_s
 
 
@@ -253,18 +237,39 @@ def roll(
     """Replay until about ``budget`` events have been handled; returns whether all jobs have ended."""
     at = loop.at
     until = at[EVENTS] + budget
+    estimates, usage = jobs.estimates, jobs.usage
+    predicts, uses = len(estimates.user) > 0, kind in (FAIRSHARE, MULTIFACTOR)
     while at[NEXT] < at[LAST] or at[PENDING] > 0:
         if at[EVENTS] >= until:
             return False
-        now_s = next_instant(st, jobs, loop, learned, mode)
+        now_s = time_of_next(jobs, loop)
+        ended = take_ends(jobs, loop, learned, uses or learned is not None, now_s)
+        first = at[NEXT]
+        while at[NEXT] < at[LAST] and jobs.submit_s[at[NEXT]] <= now_s:
+            if learned is not None and st.jobs_i[TASKS, at[NEXT]] > 0:
+                note_submitted(learned.facts, learned.histories, at[NEXT])
+            at[NEXT] += 1
+        for i in range(ended if uses else 0):
+            change_usage(usage, loop.finished[i], -1.0, now_s)
+        if predicts:
+            for i in range(ended):
+                learn_run(estimates, loop.finished[i], jobs.run_s[loop.finished[i]], now_s)
+            predict(st.jobs_f, estimates, first, at[NEXT])
+        at[EVENTS] += ended + (1 if at[NEXT] > first else 0)
+        at[ENDED] += ended
+        loop.now_s[0] = now_s
+        absorb(st, now_s, loop.finished, ended, first, at[NEXT], mode)
+        if predicts:
+            correct(st, estimates, now_s)
         if kind != STATIC and st.counters[QUEUE_HI] - st.counters[QUEUE_LO] > 1 and anything_fits(st):
-            score_waiting(st, jobs, loop, learned, kind, now_s)
-            sort_waiting(st, loop)
+            order_waiting(st, jobs, loop, learned, kind, now_s)
         run_pass(st, now_s, mode, strategy, depth)
         at[PASSES] += 1
         for i in range(st.counters[NUM_OUT]):
             row = st.jobs_i[OUT, i]
             push_end(loop, now_s + jobs.run_s[row], row)
+            if uses:
+                change_usage(usage, row, 1.0, now_s)
             if learned is not None:
                 note_started(learned.facts, learned.histories, row, now_s)
     return True
@@ -283,7 +288,7 @@ def roll_windows(
     first: IntArray,
     last: IntArray,
 ) -> None:
-    """Replay windows of jobs one after the other, each on an empty cluster and without history.
+    """Replay windows of jobs one after the other, each on an empty cluster and without history or predictions.
 
     When the last job of a window has ended the state is as it was before the first one began.
     """

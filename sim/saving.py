@@ -49,7 +49,15 @@ def arrays(simulation: Simulation) -> dict[str, Any]:
         found |= simulation.lifecycle.arrays()
         columns = simulation.workload.columns
         found |= {f"columns_{name}": getattr(columns, name) for name in CHANGING}
-    for part in (simulation.rounds, simulation.sharing, simulation.evacuation):
+    if simulation.estimates is not None:
+        found |= {f"estimates_{name}": values for name, values in simulation.estimates._asdict().items()}
+    for part in (
+        simulation.rounds,
+        simulation.sharing,
+        simulation.evacuation,
+        simulation.learned,
+        simulation.portfolio,
+    ):
         found |= {} if part is None else part.arrays()
     if simulation.waits_s is not None:
         found["waits_s"] = simulation.waits_s
@@ -64,12 +72,19 @@ def restore(simulation: Simulation, counts: dict[str, Any], arrays: dict[str, An
         simulation.lifecycle.restore(arrays)
         for name in CHANGING:
             getattr(simulation.workload.columns, name)[:] = arrays[f"columns_{name}"]
+    if simulation.estimates is not None:
+        for name, values in simulation.estimates._asdict().items():
+            values[:] = arrays[f"estimates_{name}"]
     if simulation.rounds is not None:
         simulation.rounds.restore(arrays)
     if simulation.sharing is not None:
         simulation.sharing.restore(arrays, simulation.state)
     if simulation.evacuation is not None:
         simulation.evacuation.restore(arrays)
+    if simulation.learned is not None:
+        simulation.learned.restore(arrays)
+    if simulation.portfolio is not None:
+        simulation.portfolio.restore(arrays)
     if simulation.waits_s is not None:
         simulation.waits_s[:] = arrays["waits_s"]
     if simulation.ledger is not None:

@@ -14,6 +14,7 @@ from shunter.scheduler.snapshot import JobColumns
 from shunter.scheduler.types import RESOURCES, UNITS_PER, BoolArray, FloatArray, ResourceDemand
 from shunter.sim.cluster_arrays import MOST_GPUS_APART, Places, allowed_places, capacity_of, quotas_of, speeds_of
 from shunter.sim.elastic import elastic_demand, elastic_of
+from shunter.sim.estimates import check_default_request, which_estimates
 
 if TYPE_CHECKING:
     from shunter.traces.tables import ClusterSpec, Trace
@@ -37,6 +38,7 @@ class Workload:
         places: Classes of nodes, and which of them each group's jobs and each GPU type mean.
         groups: Names of the groups of ``columns.group_idx``.
         elastic: On how many tasks jobs may run; None where that is not decided here.
+        predicts: Decisions count with predicted run times; ``columns.expected_s`` are the requests until then.
     """
 
     trace: Trace
@@ -52,6 +54,7 @@ class Workload:
     places: Places
     groups: tuple[str, ...]
     elastic: Elastic | None = None
+    predicts: bool = False
 
     @property
     def task_gpus(self) -> FloatArray:
@@ -98,6 +101,8 @@ def prepare(
     cluster: ClusterSpec,
     *,
     clairvoyant: bool = False,
+    estimates: str = "request",
+    default_request_s: float | None = None,
     defaults: Defaults | None = None,
     tell_gpus_apart: bool = False,
     can_close: bool = False,
@@ -108,7 +113,11 @@ def prepare(
     Args:
         trace: Jobs in submit order.
         cluster: Nodes to run them on.
-        clairvoyant: Reservations count with actual run times instead of requested ones.
+        clairvoyant: As ``estimates="actual"``.
+        estimates: What decisions count with: ``request``, ``tsafrir`` (predictions from the user's last jobs), or
+            ``actual`` run times.
+        default_request_s: Request of jobs without one; None: their actual run time, which no live cluster would know.
+            Such jobs are not killed at it.
         defaults: What holds for jobs that do not say.
         tell_gpus_apart: GPUs are counted one by one even if no job shares one.
         can_close: Nodes or GPUs may go out of service.
@@ -117,12 +126,14 @@ def prepare(
     Raises:
         TraceError: The trace has no jobs.
         UsageError: No job asks for anything that the cluster counts, or one asks for a GPU type or a MIG profile that
-            no node has.
+            no node has. An unknown kind of estimates, or a default request that is no number above 0.
     """
     jobs = trace.jobs
     if not len(jobs):
         raise TraceError(f"{trace.name}: no jobs to replay")
     defaults = defaults or Defaults()
+    estimates = which_estimates(estimates, clairvoyant)
+    check_default_request(default_request_s)
     places = allowed_places(trace, cluster)
     demand = elastic_demand(jobs, places) if elastic else jobs.demand(**places.of_tasks())
     takes_instances = bool(demand.is_instance.any())
@@ -159,8 +170,9 @@ def prepare(
         rejected |= (group_idx >= 0) & (size > quotas.limit[group_idx])
     duration_s = jobs.floats("duration_s")
     asked_s = jobs.floats("requested_s")
-    requested_s = np.where(np.isnan(asked_s), duration_s, asked_s)
-    killed = (duration_s > requested_s) if cluster.kill_at_limit else np.zeros(len(jobs), dtype=np.bool_)
+    missing_s = duration_s if default_request_s is None else default_request_s
+    requested_s = np.where(np.isnan(asked_s), missing_s, asked_s)
+    killed = (duration_s > asked_s) if cluster.kill_at_limit else np.zeros(len(jobs), dtype=np.bool_)
     run_s = np.where(killed, requested_s, duration_s)
     user_idx, users = jobs.codes("user")
     queue_idx, _ = jobs.codes("queue")
@@ -168,7 +180,7 @@ def prepare(
     columns = JobColumns.of(
         jobs.floats("submit_s"),
         requested_s=requested_s,
-        expected_s=run_s if clairvoyant else requested_s,
+        expected_s=run_s if estimates == "actual" else requested_s,
         oracle_s=run_s,
         processors=size / UNITS_PER[scarce],
         priority=jobs.floats("priority"),
@@ -201,6 +213,7 @@ def prepare(
         places=places,
         groups=tuple(groups),
         elastic=sizes,
+        predicts=estimates == "tsafrir",
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shunter.scheduler.jit import compiled, move_block
+from shunter.scheduler.jit import compiled, inlined, move_block
 from shunter.scheduler.kernels.easy import remove_started
 from shunter.scheduler.kernels.lists import running_insert, running_remove, shift_left, shift_right
 from shunter.scheduler.kernels.starting import start_job
@@ -402,7 +402,7 @@ def give_back_bound(st: State, row: Int, now_s: float) -> None:
         note_freed(st, end_s)
 
 
-@compiled
+@inlined
 def pass_conservative(st: State, now_s: float, strategy: Int, depth: Int) -> float:
     """Conservative backfilling: every waiting job holds a reservation, and nobody's is ever made later by another job.
 

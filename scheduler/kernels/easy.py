@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shunter.scheduler.jit import allocating, compiled
+from shunter.scheduler.jit import allocating, compiled, inlined
 from shunter.scheduler.kernels.gpus import pick_gpus, pick_shared, room_of_gpus
 from shunter.scheduler.kernels.lists import queue_remove
 from shunter.scheduler.kernels.placing import place
@@ -244,12 +244,12 @@ def backfill_one(st: State, row: Int, now_s: float, shadow_s: float, mode: Int, 
     how = may_backfill(st, row, now_s, shadow_s, mode)
     if how == NOT_NOW:
         return False
-    if how == ENDS_IN_TIME:
-        start_job(st, row, now_s, strategy, 1, st.slots[st.jobs_i[SHAPE, row]])
-    else:
+    usable = st.slots[st.jobs_i[SHAPE, row]]
+    if how == FITS_BESIDE:
+        usable = st.node_i[USABLE]
         st.counters[BESIDE] = 1  # what it takes is taken from ``spare``, too
-        start_job(st, row, now_s, strategy, 1, st.node_i[USABLE])
-        st.counters[BESIDE] = 0
+    start_job(st, row, now_s, strategy, 1, usable)
+    st.counters[BESIDE] = 0
     return True
 
 
@@ -262,7 +262,7 @@ def reserve_first(st: State, head: Int, now_s: float, strategy: Int) -> float:
     return shadow_s
 
 
-@compiled
+@inlined
 def pass_easy(st: State, mode: Int, now_s: float, strategy: Int, depth: Int) -> None:
     """EASY: heads first, then later jobs that end by the shadow time or use only what the head leaves spare.
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shunter.scheduler.jit import compiled
+from shunter.scheduler.jit import arithmetic, compiled
+from shunter.scheduler.kernels.logs import exp_of, log_of
 from shunter.scheduler.layout import (
     FREE_SLOTS,
     NUM_RUNNING,
@@ -25,7 +26,7 @@ from shunter.scheduler.layout import (
 )
 from shunter.scheduler.types import FloatArray, Int, IntArray
 
-NUM_FEATURES = 25
+NUM_FEATURES = 27
 
 LOG_SPAN = 15.0
 """Logarithms of seconds are divided by this: e^15 s are 38 days."""
@@ -40,6 +41,11 @@ NEWEST = 0.25
 """Least weight of the newest job in the running means of a history."""
 
 DAY_S = 86_400.0
+LONG_S = 5 * DAY_S
+"""The unit of ages."""
+
+MOST_AGE = 4.0
+
 HALF_LIVES_S = (DAY_S, 7 * DAY_S)
 """After how long the use of the cluster counts half, in the two sums kept of it."""
 
@@ -60,15 +66,8 @@ CONTEXT_LENGTH = 1  # features 18 to 21
 CONTEXT_QUEUED = 2
 CONTEXT_LEFT = 3
 CONTEXT_OLDEST = 4
-CONTEXT_INSTANT = 5  # counts the instants, without end
+CONTEXT_DRAIN_S = 5  # seconds in which the whole cluster could do what runs and waits, by the requests
 NUM_CONTEXT = 6
-
-# What is the same for all waiting jobs of a user (NUM_OF_USER, U)
-OF_USER_INSTANT = 0  # instant for which the other rows hold
-OF_USER_WAITING = 1  # features 14, 22 and 23
-OF_USER_DAY = 2
-OF_USER_WEEK = 3
-NUM_OF_USER = 4
 
 
 class Facts(NamedTuple):
@@ -106,21 +105,14 @@ class Scratch(NamedTuple):
     """Room for what is worked out once an instant.
 
     Attributes:
-        log_left: (J,) log(1 + expected seconds until the running jobs end) / LOG_SPAN.
+        left_s: (J,) expected seconds until the running jobs end.
         free: (J,) units free from each of these ends on.
         context: (NUM_CONTEXT,) what is the same for all waiting jobs.
-        of_user: (NUM_OF_USER, U) what is the same for those of a user, worked out when the first one is looked at.
     """
 
-    log_left: FloatArray
+    left_s: FloatArray
     free: FloatArray
     context: FloatArray
-    of_user: FloatArray
-
-
-def scratch_for(num_jobs: int, num_users: int) -> Scratch:
-    """Room for so many running jobs, and histories of so many users."""
-    return Scratch(np.zeros(num_jobs), np.zeros(num_jobs), np.zeros(NUM_CONTEXT), np.zeros((NUM_OF_USER, num_users)))
 
 
 class Scene(NamedTuple):
@@ -217,9 +209,8 @@ def note_running(facts: Facts, scratch: Scratch, scene: Scene, now_s: float) -> 
         wide = facts.processors[scene.running[i]]
         sum_free += wide
         scratch.free[i] = sum_free
-        left_s = max(scene.end_s[i] - now_s, 0.0)
-        scratch.log_left[i] = np.log(1.0 + left_s) / LOG_SPAN
-        left += left_s * wide
+        scratch.left_s[i] = max(scene.end_s[i] - now_s, 0.0)
+        left += scratch.left_s[i] * wide
     return free, left
 
 
@@ -234,17 +225,17 @@ def note_context(facts: Facts, scratch: Scratch, scene: Scene, now_s: float) -> 
         row = scene.queue[i]
         area += facts.request_s[row] * facts.processors[row]
         oldest_s = max(oldest_s, now_s - facts.submit_s[row])
-    scratch.context[CONTEXT_INSTANT] += 1.0
     scratch.context[CONTEXT_FREE] = free
     scratch.context[CONTEXT_LENGTH] = np.log1p(float(len(scene.queue))) / 8.0
     scratch.context[CONTEXT_QUEUED] = np.log1p(area / (total * 3600.0)) / 5.0
     scratch.context[CONTEXT_LEFT] = np.log1p(left / total) / LOG_SPAN
     scratch.context[CONTEXT_OLDEST] = np.log1p(oldest_s) / LOG_SPAN
+    scratch.context[CONTEXT_DRAIN_S] = (area + left) / total
 
 
 @compiled
-def log_until(scratch: Scratch, count: Int, free: float, wanted: float) -> float:
-    """Log of the seconds until so many units are expected to be free, wherever they are; 1 when they never are."""
+def time_until(scratch: Scratch, count: Int, free: float, wanted: float) -> float:
+    """Seconds until so many units are expected to be free, wherever they are; a long time when they never are."""
     if free >= wanted:
         return 0.0
     low, high = np.int64(0), count
@@ -254,20 +245,80 @@ def log_until(scratch: Scratch, count: Int, free: float, wanted: float) -> float
             high = middle
         else:
             low = middle + 1
-    return scratch.log_left[low] if low < count else 1.0
+    return scratch.left_s[low] if low < count else np.exp(LOG_SPAN)
 
 
 @compiled
-def note_user(histories: Histories, scratch: Scratch, user: Int, total: float, now_s: float) -> None:
-    """Work out what is the same for all waiting jobs of a user, unless this instant's values are there."""
-    of_user, users, instant = scratch.of_user, histories.users, scratch.context[CONTEXT_INSTANT]
-    if of_user[OF_USER_INSTANT, user] == instant:
-        return
-    of_user[OF_USER_INSTANT, user] = instant
-    of_user[OF_USER_WAITING, user] = np.log(1.0 + users[HISTORY_WAITING, user]) / 8.0
+def user_terms(
+    facts: Facts, histories: Histories, user: Int, now_s: float
+) -> tuple[float, float, float, float, float, float, float, float]:
+    """What the features of all jobs of a user share: mean and certainty of log(run / request), features 8, 10, 13, 14,
+    22 and 23.
+    """
+    users, total = histories.users, facts.total[0]
+    mean = users[HISTORY_MEAN, user]
+    known = users[HISTORY_COUNT, user] / (users[HISTORY_COUNT, user] + 2.0)
     day, week = used(users, user, now_s, 0), used(users, user, now_s, 1)
-    of_user[OF_USER_DAY, user] = np.log(1.0 + day / (total * 0.01 * HALF_LIVES_S[0])) / 5.0
-    of_user[OF_USER_WEEK, user] = np.log(1.0 + week / (total * 0.01 * HALF_LIVES_S[1])) / 5.0
+    return (
+        mean,
+        known,
+        mean / RATIO_SPAN,
+        np.sqrt(users[HISTORY_VARIANCE, user]) / 2.0,
+        users[HISTORY_RUNNING, user] / total,
+        log_of(1.0 + users[HISTORY_WAITING, user]) / 8.0,
+        log_of(1.0 + max(day, 0.0) / (total * 0.01 * HALF_LIVES_S[0])) / 5.0,
+        log_of(1.0 + max(week, 0.0) / (total * 0.01 * HALF_LIVES_S[1])) / 5.0,
+    )
+
+
+@compiled
+def alike_terms(histories: Histories, alike: Int, mean_user: float) -> tuple[float, float]:
+    """Mean and certainty of log(run / request) of equal jobs; the user's mean where there were none."""
+    known = histories.alike[HISTORY_COUNT, alike] / (histories.alike[HISTORY_COUNT, alike] + 1.0)
+    return (mean_user if known == 0.0 else histories.alike[HISTORY_MEAN, alike]), known
+
+
+@arithmetic
+def log_expected(log_request: float, of_user: float, mean_user: float, of_alike: float, mean_alike: float) -> float:
+    """Logarithm of the run time that the histories lead to expect."""
+    return of_alike * mean_alike + (1.0 - of_alike) * of_user * mean_user + log_request * LOG_SPAN
+
+
+@arithmetic
+def log_wait(wait_s: float) -> float:
+    """Feature 3."""
+    return log_of(1.0 + wait_s) / LOG_SPAN
+
+
+@arithmetic
+def log_relative_wait(wait_s: float, request_s: float) -> float:
+    """Feature 4."""
+    return log_of(1.0 + wait_s / request_s) / 5.0
+
+
+@arithmetic
+def log_slowdown(wait_s: float, log_run: float) -> float:
+    """Feature 24."""
+    run_s = exp_of(max(min(log_run, LOG_SPAN), -LOG_SPAN) + (log_run - log_run))
+    return log_of(max((wait_s + run_s) / max(run_s, BOUND_S), 1.0) + (wait_s - wait_s)) / 10.0
+
+
+@arithmetic
+def age(wait_s: float) -> float:
+    """Feature 25."""
+    return min(wait_s / LONG_S, MOST_AGE)
+
+
+@arithmetic
+def relative_age(wait_s: float, drain_s: float) -> float:
+    """Feature 26."""
+    return min(wait_s / (5.0 * (drain_s + 3600.0)), MOST_AGE)
+
+
+@compiled
+def log_until(scratch: Scratch, count: Int, free: float, wanted: float) -> float:
+    """Feature 15."""
+    return log_of(1.0 + time_until(scratch, count, free, wanted)) / LOG_SPAN
 
 
 @compiled
@@ -282,34 +333,28 @@ def write_row(
     x: FloatArray,
 ) -> None:
     """Write the features of a waiting job into ``x`` (F,), after ``note_context``."""
-    users, alike_all, context = histories.users, histories.alike, scratch.context
+    context = scratch.context
     total, free = facts.total[0], context[CONTEXT_FREE]
-    user, alike = facts.user[row], facts.alike[row]
-    note_user(histories, scratch, user, total, now_s)
-    wanted, request_s = facts.processors[row], facts.request_s[row]
+    wanted = facts.processors[row]
     wait_s = max(now_s - facts.submit_s[row], 0.0)
-    of_user = users[HISTORY_COUNT, user] / (users[HISTORY_COUNT, user] + 2.0)
-    of_alike = alike_all[HISTORY_COUNT, alike] / (alike_all[HISTORY_COUNT, alike] + 1.0)
-    mean_user, mean_alike = users[HISTORY_MEAN, user], alike_all[HISTORY_MEAN, alike]
-    if of_alike == 0.0:
-        mean_alike = mean_user
-    log_run = of_alike * mean_alike + (1.0 - of_alike) * of_user * mean_user + facts.log_request[row] * LOG_SPAN
-    run_s = np.exp(min(log_run, LOG_SPAN))
+    mean_user, of_user, x8, x10, x13, x14, x22, x23 = user_terms(facts, histories, facts.user[row], now_s)
+    mean_alike, of_alike = alike_terms(histories, facts.alike[row], mean_user)
+    log_run = log_expected(facts.log_request[row], of_user, mean_user, of_alike, mean_alike)
     x[0] = facts.log_request[row]
     x[1] = facts.log_size[row]
     x[2] = wanted / total
-    x[3] = np.log(1.0 + wait_s) / LOG_SPAN
-    x[4] = np.log(1.0 + wait_s / request_s) / 5.0
+    x[3] = log_wait(wait_s)
+    x[4] = log_relative_wait(wait_s, facts.request_s[row])
     x[5] = x[0] * x[1]
     x[6] = 1.0 if fits else 0.0
     x[7] = (free - wanted) / total
-    x[8] = mean_user / RATIO_SPAN
+    x[8] = x8
     x[9] = of_user
-    x[10] = np.sqrt(users[HISTORY_VARIANCE, user]) / 2.0
+    x[10] = x10
     x[11] = mean_alike / RATIO_SPAN
     x[12] = of_alike
-    x[13] = users[HISTORY_RUNNING, user] / total
-    x[14] = scratch.of_user[OF_USER_WAITING, user]
+    x[13] = x13
+    x[14] = x14
     x[15] = log_until(scratch, num_running, free, wanted)
     x[16] = log_run / LOG_SPAN
     x[17] = free / total
@@ -317,9 +362,11 @@ def write_row(
     x[19] = context[CONTEXT_QUEUED]
     x[20] = context[CONTEXT_LEFT]
     x[21] = context[CONTEXT_OLDEST]
-    x[22] = scratch.of_user[OF_USER_DAY, user]
-    x[23] = scratch.of_user[OF_USER_WEEK, user]
-    x[24] = np.log(max((wait_s + run_s) / max(run_s, BOUND_S), 1.0)) / 10.0
+    x[22] = x22
+    x[23] = x23
+    x[24] = log_slowdown(wait_s, log_run)
+    x[25] = age(wait_s)
+    x[26] = relative_age(wait_s, context[CONTEXT_DRAIN_S])
 
 
 @compiled

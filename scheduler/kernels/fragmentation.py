@@ -63,7 +63,7 @@ def make_typical(*, cpu: IntArray, share: IntArray, gpus: IntArray, weight: Floa
         cpu=cpu,
         gpus=np.where(share == 0, 0, gpus),
         weight=weight,
-        allowed=allowed,
+        allowed=np.ascontiguousarray(allowed),
         level=level.astype(np.int64),
         shares=shares,
         usable=np.zeros(len(shares), dtype=np.int64),

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shunter.scheduler.jit import allocating, compiled
+from shunter.scheduler.jit import allocating, compiled, inlined
 from shunter.scheduler.kernels.easy import backfill_one, reserve_head
 from shunter.scheduler.kernels.placing import nearest_tier
 from shunter.scheduler.kernels.starting import start_job
@@ -349,7 +349,7 @@ def pass_lane(st: State, lane: Int, first: Int, last: Int, now_s: float, mode: I
     return next_s
 
 
-@compiled
+@inlined
 def pass_lanes(st: State, now_s: float, mode: Int, strategy: Int, depth: Int) -> float:
     """The pass of every lane. Returns when the next one is due by itself; inf when it is not."""
     forget_reasons(st)

@@ -23,6 +23,11 @@ def sjf(view: QueueView, _: Parameters) -> FloatArray:
     return view.jobs.requested_s
 
 
+def sjf_predicted(view: QueueView, _: Parameters) -> FloatArray:
+    """Shortest expected run time first, with what ``--estimates`` says. Tsafrir et al., IEEE TPDS 18(6), 2007."""
+    return view.jobs.expected_s
+
+
 def sjf_oracle(view: QueueView, _: Parameters) -> FloatArray:
     """Shortest actual run time first: what SJF would be with perfect estimates."""
     return view.jobs.oracle_s
@@ -46,6 +51,11 @@ def largest(view: QueueView, _: Parameters) -> FloatArray:
 def saf(view: QueueView, _: Parameters) -> FloatArray:
     """Smallest area (requested time × processors) first. Carastan-Santos et al., CCGrid 2019."""
     return view.jobs.requested_s * view.jobs.processors
+
+
+def sqrt_area(view: QueueView, _: Parameters) -> FloatArray:
+    """Least r·√n first: F4 without its term in the submit time. After Carastan-Santos & de Camargo, SC'17."""
+    return scores.sqrt_area(view.jobs.requested_s, view.jobs.processors)
 
 
 def f1(view: QueueView, _: Parameters) -> FloatArray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +17,13 @@ from shunter.scheduler.rounds import Round
 from shunter.scheduler.snapshot import QueueView
 from shunter.scheduler.types import FloatArray
 
+if TYPE_CHECKING:
+    from shunter.scheduler.guard import Seen
+
 Score = Callable[[QueueView, Mapping[str, float]], FloatArray]
+
+Scorer = Callable[[FloatArray], FloatArray]
+"""(Q,) scores of the (Q, F) features of one queue, lower first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +39,10 @@ class Ordering:
         parameters: Names and defaults of what may be set with ``NAME:key=value,…``.
         needs_usage: Reads the decayed usage of users.
         needs_shares: Reads the dominant shares of groups.
+        needs_features: Is a model's: needs a scorer, and the features of ``scheduler.features``.
         needs_oracle: Is told the actual run times: a bound, no policy for a live cluster.
         uses_request: Reads the user's limit, so a log without limits makes it one with perfect knowledge.
+        uses_estimate: Reads the expected run time, which is the request unless it is predicted (``--estimates``).
         rank_holds_s: For how many seconds a running job keeps its rank; None: the next event is soon enough to look.
         rank: What decides whether a waiting job may stop a running one (``--preempt policy``): the score unless said.
         rounds: Decides every ``round`` seconds (a parameter) which jobs run where; the score then only orders those
@@ -49,8 +58,10 @@ class Ordering:
     parameters: Mapping[str, float] = field(default_factory=dict)
     needs_usage: bool = False
     needs_shares: bool = False
+    needs_features: bool = False
     needs_oracle: bool = False
     uses_request: bool = False
+    uses_estimate: bool = False
     rank: Score | None = None
     rank_holds_s: Score | None = None
     rounds: Round | None = None
@@ -59,13 +70,30 @@ class Ordering:
 
 @dataclass(frozen=True, slots=True)
 class ChosenOrdering:
-    """An ordering with its parameters bound; ``label`` writes out those that differ from the defaults."""
+    """An ordering with its parameters bound; ``label`` writes out those that differ from the defaults.
+
+    Attributes:
+        ordering: The ordering.
+        parameters: Its parameters.
+        scorer: The model of an ordering that needs features.
+        seen: Range of the features seen in training; None: not known.
+        model: What the model is called, ``learned`` or ``model:NAME``; empty for other orderings.
+        model_sha256: Of the model's file.
+        fallback: Ordering that decides where the guard does not follow the model.
+    """
 
     ordering: Ordering
     parameters: Mapping[str, float]
+    scorer: Scorer | None = None
+    seen: Seen | None = field(default=None, compare=False)
+    model: str = ""
+    model_sha256: str = ""
+    fallback: str = "fcfs"
 
     def score(self, view: QueueView) -> FloatArray:
         """(Q,) scores, lower first."""
+        if self.scorer is not None:
+            return np.asarray(self.scorer(view.features), dtype=np.float64)
         return np.asarray(self.ordering.score(view, self.parameters), dtype=np.float64)
 
     def rank(self, view: QueueView) -> FloatArray:
@@ -76,8 +104,11 @@ class ChosenOrdering:
     @property
     def label(self) -> str:
         """Name as it would be written on the command line."""
-        changed = [f"{k}={v:g}" for k, v in self.parameters.items() if v != self.ordering.parameters[k]]
-        return self.ordering.name + (":" + ",".join(changed) if changed else "")
+        defaults = self.ordering.parameters
+        changed = [f"{k}={v:g}" for k, v in self.parameters.items() if v != defaults[k]]
+        if self.fallback != "fcfs":
+            changed.append(f"fallback={self.fallback}")
+        return (self.model or self.ordering.name) + (":" + ",".join(changed) if changed else "")
 
 
 def choose_ordering(text: str) -> ChosenOrdering:
@@ -93,8 +124,12 @@ def choose_ordering(text: str) -> ChosenOrdering:
         raise UsageError(f"unknown policy {name!r}{nearest(name, list(ORDERINGS))}")
     ordering = ORDERINGS[name]
     parameters = dict(ordering.parameters)
+    fallback = "fcfs"
     for setting in filter(None, settings.split(",")):
         key, equals, value = setting.partition("=")
+        if key == "fallback" and ordering.needs_features:
+            fallback = _fixed(value).name
+            continue
         if key not in parameters:
             known = f"{nearest(key, list(parameters))}" if parameters else "; it has none"
             raise UsageError(f"policy {name!r} has no parameter {key!r}{known}")
@@ -104,4 +139,16 @@ def choose_ordering(text: str) -> ChosenOrdering:
             raise UsageError(f"policy {name!r}: {key}={value!r} is not a number") from None
         if not equals or not np.isfinite(parameters[key]):
             raise UsageError(f"policy {name!r}: {setting!r} is not of the form key=number")
-    return ChosenOrdering(ordering, parameters)
+    return ChosenOrdering(ordering, parameters, fallback=fallback)
+
+
+def _fixed(name: str) -> Ordering:
+    """The ordering of this name, if its score is fixed while a job waits.
+
+    Raises:
+        UsageError: It is not, or it is told actual run times, or there is no such ordering.
+    """
+    ordering = choose_ordering(name).ordering
+    if not ordering.static or ordering.needs_oracle:
+        raise UsageError(f"fallback {name!r} is no ordering with a fixed score, such as fcfs or sjf")
+    return ordering

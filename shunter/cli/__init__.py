@@ -11,6 +11,7 @@ from shunter.cli.cluster import app as cluster_app
 from shunter.cli.compare import compare_command
 from shunter.cli.demo import demo_command
 from shunter.cli.evaluate import evaluate_command
+from shunter.cli.models import app as models_app
 from shunter.cli.simulate import simulate_command
 from shunter.cli.traces import app as traces_app
 from shunter.cli.train import app as train_app
@@ -29,6 +30,7 @@ app.command("evaluate")(evaluate_command)
 app.command("demo")(demo_command)
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(traces_app, name="traces")
+app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 
 

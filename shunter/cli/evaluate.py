@@ -12,7 +12,8 @@ import typer
 from shunter.scheduler.errors import UsageError
 
 if TYPE_CHECKING:
-    from shunter.agents.evaluation import Case, Contender, Evaluation, Work
+    from shunter.agents.contenders import Contender
+    from shunter.agents.evaluation import Case, Evaluation, Work
     from shunter.agents.protocols import Protocol
 
 EXAMPLE = """
@@ -52,7 +53,11 @@ def evaluate_command(
     ] = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option("--policy", "-P", help="Heuristic to set against, several times. Default: all that there are."),
+        typer.Option(
+            "--policy",
+            "-P",
+            help="Heuristic to set against, several times; NAME+preempt stops running jobs. Default: all.",
+        ),
     ] = None,
     window_jobs: Annotated[
         int | None, typer.Option("--window-jobs", help="Jobs of a window. Default: 1024, fewer in short periods.")
@@ -75,6 +80,10 @@ def evaluate_command(
     cluster: Annotated[
         str | None, typer.Option("--cluster", help="As for simulate. Default: the cluster of each trace.")
     ] = None,
+    default_request: Annotated[
+        float | None,
+        typer.Option("--default-request", help="Requested time (s) of jobs without one. Default: their run time."),
+    ] = None,
     trace_format: Annotated[
         str | None, typer.Option("--format", help="Format of the traces; see `shunter traces list`.")
     ] = None,
@@ -92,6 +101,8 @@ def evaluate_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Judge learned policies against every heuristic, on jobs that they have not seen."""
+    from dataclasses import replace
+
     from shunter.agents.protocols import Protocol
 
     rules = Protocol(protocol, window_jobs, warm_up, cool_down, whole)
@@ -103,13 +114,25 @@ def evaluate_command(
     if seeds and len(bundles) < 2:
         raise UsageError(f"--seeds needs at least two bundles, got {len(bundles)}")
     backfills = tuple(dict.fromkeys(backfill or (["easy", "none"] if protocol == "rlscheduler" else ["easy"])))
-    work = make_work(rules, bundles, traces, backfills, policy, cluster, trace_format, skip_bad, allow_overlap, quiet)
+    work, overlaps = make_work(
+        rules,
+        bundles,
+        traces,
+        policies=policy,
+        backfills=backfills,
+        cluster=cluster,
+        trace_format=trace_format,
+        skip_bad=skip_bad,
+        allow_overlap=allow_overlap,
+        quiet=quiet,
+    )
+    work = replace(work, default_request_s=check_request(default_request, rules))
     if out is not None:
         from shunter.agents.evaluation_files import refuse_strangers
 
         refuse_strangers(out)
     evaluation = run(work, out, resume=resume, workers=workers, quiet=quiet)
-    report(evaluation, out, seed=seed, seeds=seeds, quiet=quiet, as_json=as_json)
+    report(evaluation, overlaps, out, seed=seed, seeds=seeds, quiet=quiet, as_json=as_json)
 
 
 evaluate_command.__doc__ = f"{evaluate_command.__doc__}\n{EXAMPLE}"
@@ -132,33 +155,38 @@ def make_work(
     rules: Protocol,
     bundles: Sequence[str],
     traces: Sequence[str],
-    backfills: tuple[str, ...],
+    *,
     policies: Sequence[str] | None,
+    backfills: tuple[str, ...],
     cluster: str | None,
     trace_format: str | None,
     skip_bad: bool,
     allow_overlap: bool,
     quiet: bool,
-) -> Work:
-    """Read everything and refuse what cannot be judged, before anything long begins.
+) -> tuple[Work, list[str]]:
+    """Read everything and refuse what cannot be judged, before anything long begins; say what overlaps, if allowed.
 
     Raises:
         ShunterError: An unknown name, a bundle or trace that cannot be read, or a bundle that has seen the jobs.
     """
-    from shunter.agents.evaluation import Work, contenders, refuse_seen
+    from shunter.agents.contenders import heuristics
+    from shunter.agents.evaluation import Work, refuse_seen
     from shunter.cli.console import note
 
     check_backfills(backfills, rules)
-    heuristics = contenders(rules, backfills, policies)
-    learned = [load_learned(name) for name in bundles]
-    cases = [open_case(name, rules, cluster, trace_format, skip_bad, quiet) for name in traces]
+    controls = heuristics(rules, backfills, policies)
+    learned = load_learned(bundles, rules, {control.label for control in controls})
+    cases = [
+        open_case(name, rules, cluster=cluster, trace_format=trace_format, skip_bad=skip_bad, quiet=quiet)
+        for name in traces
+    ]
     seen = refuse_seen(cases, learned)
     if seen and not allow_overlap:
         raise UsageError("; ".join(seen) + "; judge it on other jobs, or say --allow-overlap")
     if not quiet:
         for sentence in seen:
             note(f"{sentence}: what follows says nothing about jobs that are new to it")
-    return Work(rules, tuple(cases), (*learned, *heuristics), backfills)
+    return Work(rules, tuple(cases), (*learned, *controls), backfills), seen
 
 
 def check_backfills(backfills: Sequence[str], rules: Protocol) -> None:
@@ -172,13 +200,44 @@ def check_backfills(backfills: Sequence[str], rules: Protocol) -> None:
             raise UsageError(f"unknown --backfill {name!r} for protocol {rules.name}{nearest(name, known)}")
 
 
-def load_learned(name: str) -> Contender:
-    """A learned policy from its bundle."""
-    raise UsageError(f"{name}: bundles of learned policies cannot be read yet")
+def check_request(request_s: float | None, rules: Protocol) -> float | None:
+    """The request of jobs without one.
+
+    Raises:
+        UsageError: It is no number above 0, or the protocol has its own rule.
+    """
+    from shunter.sim.estimates import check_default_request
+
+    check_default_request(request_s)
+    if request_s is not None and rules.name == "rlscheduler":
+        raise UsageError("protocol rlscheduler takes the run time for a missing request, whatever --default-request")
+    return request_s
+
+
+def load_learned(names: Sequence[str], rules: Protocol, taken: set[str]) -> list[Contender]:
+    """Learned policies from their bundles, each called as its folder, by its path where that name is ``taken``.
+
+    Raises:
+        UsageError: Two bundles hold the same policy.
+    """
+    from shunter.agents.bundle import shipped
+    from shunter.agents.contenders import learned
+
+    found: list[Contender] = []
+    for name in names:
+        folder = shipped() if name == "learned" else Path(name.removeprefix("model:"))
+        label = "learned" if name == "learned" else folder.resolve().name
+        contender = learned(folder, str(folder) if label in taken else label, rules)
+        same = [other.policy for other in found if other.sha256 == contender.sha256]
+        if same:
+            raise UsageError(f"{folder}: holds the same policy as {same[0]}; give one of them")
+        taken = taken | {contender.label}
+        found.append(contender)
+    return found
 
 
 def open_case(
-    text: str, rules: Protocol, cluster: str | None, trace_format: str | None, skip_bad: bool, quiet: bool
+    text: str, rules: Protocol, *, cluster: str | None, trace_format: str | None, skip_bad: bool, quiet: bool
 ) -> Case:
     """Read a trace, and what is to be judged on of it."""
     from dataclasses import replace
@@ -251,12 +310,22 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None
         yield update
 
 
-def report(evaluation: Evaluation, out: Path | None, *, seed: int, seeds: bool, quiet: bool, as_json: bool) -> None:
-    """Print what was found, and write it."""
+def report(
+    evaluation: Evaluation,
+    overlaps: Sequence[str],
+    out: Path | None,
+    *,
+    seed: int,
+    seeds: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Check the learned orders, judge, print what was found, and write it."""
+    from shunter.agents.degeneracy import check_orders
     from shunter.agents.verdicts import judge
     from shunter.cli.console import note, output, print_json
 
-    document = judge(evaluation, seed=seed, seeds=seeds)
+    document = judge(evaluation, seed=seed, seeds=seeds, degeneracy=check_orders(evaluation), overlaps=overlaps)
     if out is not None:
         from shunter.agents.evaluation_files import write_evaluation
 
@@ -270,4 +339,7 @@ def report(evaluation: Evaluation, out: Path | None, *, seed: int, seeds: bool, 
 
     console = output()
     for part in render_evaluation(document):
-        console.print(part)
+        if isinstance(part, str):
+            console.print(part, markup=False)
+        else:
+            console.print(part)

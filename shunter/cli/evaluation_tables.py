@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,9 +22,9 @@ def render_evaluation(document: Mapping[str, Any]) -> Iterator[Table | str]:
     for table in document["traces"]:
         yield render_metrics(table)
         yield from remarks(table)
-        if table["comparisons"]:
-            yield render_against_best(table)
-        yield from (degeneracy_line(found) for found in table.get("degeneracy", ()))
+        for policy in dict.fromkeys(found["policy"] for found in table["comparisons"]):
+            yield render_against_best(table, policy)
+        yield from (degeneracy_line(found) for found in table["degeneracy"])
     if document.get("seeds"):
         yield render_seeds(document["seeds"])
     matrix = document.get("matrix")
@@ -109,31 +109,38 @@ def remarks(table: Mapping[str, Any]) -> Iterator[str]:
         yield f"{table['windows']} windows are too few for intervals."
 
 
-def render_against_best(table: Mapping[str, Any]) -> Table:
-    """Every learned policy against the best heuristic of each metric."""
+def render_against_best(table: Mapping[str, Any], policy: str, *, width: int | None = None) -> Table:
+    """A learned policy against the best heuristic of each metric; as many columns as fit, the verdict among them."""
     from rich import box
+    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
     from shunter.sim.report.formats import metric_view
 
-    shown = Table(title="Against the best heuristic of each metric", title_style="bold", box=box.SIMPLE_HEAD)
-    for heading in ("Policy", "Metric", "Best heuristic"):
-        shown.add_column(heading, no_wrap=True)
-    for heading in ("Ratio", "95 % interval", "Typical\nwindow", "Won, tied,\nlost", "Verdict"):
-        shown.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
-    for found in table["comparisons"]:
-        if found["is_best"]:
-            shown.add_row(
-                Text(found["policy"]),
-                metric_view(found["metric"]).short,
-                Text(found["against"]),
-                ratio(found["ratio"]),
-                ratio_span(found["interval"]),
-                ratio(found["typical"]),
-                f"{found['wins']}/{found['ties']}/{found['losses']}",
-                Text(found["verdict"], style=VERDICT_STYLES.get(found["verdict"], "")),
-            )
+    rows = [found for found in table["comparisons"] if found["is_best"] and found["policy"] == policy]
+    columns = {
+        "Metric": [Text(metric_view(found["metric"]).short) for found in rows],
+        "Best heuristic": [Text(found["against"]) for found in rows],
+        "Ratio": [Text(ratio(found["ratio"])) for found in rows],
+        "95\u202f% interval": [Text(ratio_span(found["interval"])) for found in rows],
+        "Verdict": [Text(found["verdict"], style=VERDICT_STYLES.get(found["verdict"], "")) for found in rows],
+        "Won/tied/lost": [Text(f"{found['wins']}/{found['ties']}/{found['losses']}") for found in rows],
+        "Typical window": [Text(ratio(found["typical"])) for found in rows],
+    }
+    title = f"{escape(policy)} against the best heuristic of each metric"
+    shown = Table(title=title, title_style="bold", box=box.SIMPLE_HEAD)
+    left = (width or Console().width) - 1
+    cells = []
+    for heading, column in columns.items():
+        left -= max(*map(len, heading.split(" ")), *(cell.cell_len for cell in column)) + PADDING
+        if left >= 0:
+            justify: Literal["left", "right"] = "left" if heading in ("Metric", "Best heuristic") else "right"
+            shown.add_column(heading.replace(" ", "\n"), justify=justify, no_wrap=True, vertical="bottom")
+            cells.append(column)
+    for i in range(len(rows)):
+        shown.add_row(*(column[i] for column in cells))
     return shown
 
 

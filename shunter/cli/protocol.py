@@ -31,10 +31,11 @@ def run_under_protocol(name: str, source: Path, request: Request, *, cluster: st
     from shunter.sim.compat import find_protocol, load_nodes, load_source, run_protocol
 
     find_protocol(name)
-    if request.resume or request.depth or request.interval_s or request.clairvoyant or request.ties != "instant":
+    estimated = request.clairvoyant or request.estimates != "request" or request.default_request_s is not None
+    if request.resume or request.depth or request.interval_s or estimated or request.ties != "instant":
         raise UsageError(
-            f"protocol {name} fixes its own semantics: --ties, --backfill-depth, --interval, --clairvoyant and "
-            "--resume do not go with it"
+            f"protocol {name} fixes its own semantics: --ties, --backfill-depth, --interval, --estimates, "
+            "--clairvoyant, --default-request and --resume do not go with it"
         )
     if request.out is not None:
         check_writable(request.out)

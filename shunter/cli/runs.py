@@ -94,13 +94,19 @@ class Request:
     quiet: bool
     rules: Rules = field(default_factory=Rules)
     engine: str = "auto"
+    estimates: str = "request"
+    default_request_s: float | None = None
 
     def check(self) -> None:
         """Refuse unknown names and an unusable output folder before anything long begins."""
+        from shunter.sim.estimates import check_default_request, refuse_conservative, which_estimates
         from shunter.traces.tables import pool
 
+        estimates = which_estimates(self.estimates, self.clairvoyant)
+        check_default_request(self.default_request_s)
         for policy in self.policies:
             for backfill in self.backfills:
+                refuse_conservative(estimates, backfill)
                 self.options(policy, backfill, pool(1))
         if self.out is not None:
             check_writable(self.out)
@@ -111,13 +117,14 @@ class Request:
         Raises:
             UsageError: An unknown name, or rules that do not go together.
         """
+        from shunter.cli.policies import find_policy
         from shunter.scheduler.preemption import Preemption
         from shunter.sim.replay import options_for
 
         rules = self.rules
         return options_for(
             cluster,
-            policy=policy,
+            policy=find_policy(policy),
             backfill=backfill,
             placement=self.placement,
             depth=self.depth,
@@ -167,6 +174,8 @@ class Request:
             self.options(policy, backfill, cluster),
             window=self.window,
             clairvoyant=self.clairvoyant,
+            estimates=self.estimates,
+            default_request_s=self.default_request_s,
             defaults=resolved["defaults"],
             outages=resolved["outages"],
             faults=resolved["faults"],
@@ -247,6 +256,7 @@ def open_trace(
 def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result]:
     """Replay under every policy asked for; Ctrl-C saves a checkpoint when there is a folder for it."""
     from shunter.cli.console import note, stop_on_signals
+    from shunter.cli.policies import find_policy, guard_said
     from shunter.sim.replay import Interrupted, simulate
     from shunter.sim.run_folder import run_label
 
@@ -265,7 +275,7 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
                 with progress_bar(label, request.quiet) as progress:
                     result = simulate(
                         trace,
-                        policy=policy,
+                        policy=find_policy(policy),
                         backfill=backfill,
                         placement=request.placement,
                         cluster=cluster,
@@ -274,6 +284,8 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
                         depth=request.depth,
                         interval_s=request.interval_s,
                         clairvoyant=request.clairvoyant,
+                        estimates=request.estimates,
+                        default_request_s=request.default_request_s,
                         seed=request.seed,
                         **resolved,
                         engine=request.engine,
@@ -289,6 +301,9 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
                 note(f"interrupted after {jobs} of {label}{how}")
                 raise typer.Exit(130) from None
             results.append(result)
+            said = guard_said(result.label, result.manifest.get("guard", {}))
+            if said and not request.quiet:
+                note(said)
     return results
 
 

@@ -27,7 +27,12 @@ def simulate_command(
     trace: Annotated[str, typer.Argument(help="Trace file (any known format), or demo:hpc, demo:gpu.")],
     policy: Annotated[
         list[str] | None,
-        typer.Option("--policy", "-P", help="Ordering, NAME or NAME:key=value,…; several give a table. Default: fcfs."),
+        typer.Option(
+            "--policy",
+            "-P",
+            help="Ordering, NAME or NAME:key=value,…; learned is the model that comes with the package, model:FOLDER "
+            "any other. Several give a table. Default: fcfs.",
+        ),
     ] = None,
     backfill: Annotated[
         list[str] | None,
@@ -62,9 +67,21 @@ def simulate_command(
     interval: Annotated[
         float, typer.Option("--interval", help="Shortest time between two passes (s); 0 means at every instant.")
     ] = 0.0,
-    clairvoyant: Annotated[
-        bool, typer.Option("--clairvoyant", help="Reservations count with actual run times.")
-    ] = False,
+    estimates: Annotated[
+        str,
+        typer.Option(
+            "--estimates",
+            help="Run times that reservations count with: request, tsafrir (the mean of the user's last two jobs, "
+            "corrected when passed) or actual.",
+        ),
+    ] = "request",
+    clairvoyant: Annotated[bool, typer.Option("--clairvoyant", help="The same as --estimates actual.")] = False,
+    default_request: Annotated[
+        float | None,
+        typer.Option(
+            "--default-request", help="Requested time (s) of jobs without one. Default: their actual run time."
+        ),
+    ] = None,
     kill_at_limit: Annotated[bool, typer.Option("--kill-at-limit", help="Stop jobs at their requested time.")] = False,
     preempt: Annotated[
         list[str] | None,
@@ -176,6 +193,8 @@ def simulate_command(
         depth=backfill_depth,
         interval_s=interval,
         clairvoyant=clairvoyant,
+        estimates=estimates,
+        default_request_s=default_request,
         seed=seed,
         rules=Rules(
             preempt=tuple(preempt or ()),
@@ -260,7 +279,9 @@ def as_document(results: Sequence[Result]) -> dict[str, Any]:
                 "passes": result.manifest["passes"],
                 "passes_cut_short": result.manifest["passes_cut_short"],
                 "passes_put_off": result.manifest["passes_put_off"],
+                **({"guard": result.manifest["guard"]} if "guard" in result.manifest else {}),
             }
+            | {name: result.manifest[name] for name in ("portfolio",) if name in result.manifest}
             for result in results
         ],
     }

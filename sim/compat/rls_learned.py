@@ -52,7 +52,7 @@ class RlsRollout:
     """
 
     def __init__(self, trace: RlsTrace, backfill: bool) -> None:
-        from shunter.scheduler.kernels.features import NUM_FEATURES, NUM_HISTORY_ROWS, Histories, scratch_for
+        from shunter.scheduler.kernels.features import NUM_CONTEXT, NUM_FEATURES, NUM_HISTORY_ROWS, Histories
         from shunter.sim.compat import rls_kernel as kernel
 
         self.trace = trace
@@ -62,7 +62,7 @@ class RlsRollout:
             np.zeros((NUM_HISTORY_ROWS, int(self.facts.user.max()) + 1)),
             np.zeros((NUM_HISTORY_ROWS, int(self.facts.alike.max()) + 1)),
         )
-        self._scratch = scratch_for(len(trace.jobs), self.histories.users.shape[1])
+        self._context = np.zeros(NUM_CONTEXT)
         self._features = np.zeros(NUM_FEATURES)
         jobs = trace.jobs
         self._jobs = kernel.Jobs(
@@ -85,6 +85,7 @@ class RlsRollout:
         Raises:
             TraceError: A window does not lie inside the log, or a job of it cannot run on the machine.
         """
+        from shunter.scheduler.kernels.features import Scratch
         from shunter.sim.compat import rls_kernel as kernel
 
         for start in starts:
@@ -92,7 +93,7 @@ class RlsRollout:
         learned = kernel.Learned(
             facts=self.facts,
             histories=self.histories,
-            scratch=self._scratch,
+            scratch=Scratch(np.zeros(length), np.zeros(length), self._context),
             network=network,
             x=self._features,
             key=np.zeros(length),

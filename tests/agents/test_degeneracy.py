@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shunter.agents.degeneracy import LOG_SPAN, MOST_QUEUES, Recorder, check, kendall_tau, order_of, sentences
-from shunter.scheduler.kernels import features
+from shunter.agents.degeneracy import MOST_QUEUES, Recorder, check, kendall_tau, order_of, sentences
+from shunter.scheduler.kernels.features import LOG_SPAN
 from shunter.scheduler.types import FloatArray
 
 NAMES = ("log_request", "size", "log_wait", "user_ratio")
@@ -77,7 +77,3 @@ def test_the_recorder_passes_scores_on_and_spreads_what_it_keeps() -> None:
     assert kept[0] < 100
     assert kept[-1] > 900
     assert len(Recorder(lambda x: x[:, 0], MOST_QUEUES).sample()) == 0
-
-
-def test_the_span_of_requests_is_that_of_the_features() -> None:
-    assert LOG_SPAN == features.LOG_SPAN

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 import warnings
@@ -60,7 +62,7 @@ def play(env: SchedulingEnv, scorer: Network, window: tuple[int, int]) -> FloatA
 # --- the same decisions as everywhere else ----------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.one_of(pools(), node_clusters()).flatmap(traces),
     st.sampled_from(BACKFILLS),
@@ -114,7 +116,7 @@ def trace_of(jobs: list[PoolJob], size: int, users: int = 3) -> Trace:
     return Trace("drawn", make_jobs(columns), pool(size))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(drawn_jobs(), st.sampled_from(BACKFILLS[:3]), st.randoms(use_true_random=False))
 def test_the_mask_allows_what_the_rules_allow_and_nothing_else(jobs: list[PoolJob], backfill: str, random: Any) -> None:
     """Decision by decision as the model asks for them, under random choices; every job starts once."""
@@ -283,6 +285,40 @@ def test_a_forbidden_action_is_replaced_and_said_to_be() -> None:
             env.step(nonsense)
 
 
+def test_windows_do_not_depend_on_the_actions_drawn() -> None:
+    env = SchedulingEnv(generate("lublin99", jobs=300, seed=2), jobs=20)
+    found = []
+    for draws in (1, 50):
+        env.reset(seed=5)
+        for _ in range(draws):
+            env.sample()
+        found.append([env.reset()[1]["window"] for _ in range(3)])
+    assert found[0] == found[1]
+
+
+def test_jobs_that_can_never_run_do_not_count() -> None:
+    """On two processors: a job of three is left out of the episode; nothing but such jobs is none."""
+    jobs = [PoolJob(0.0, 20.0, 20.0, 1), PoolJob(1.0, 20.0, 20.0, 3), PoolJob(2.0, 20.0, 20.0, 2)]
+    env = SchedulingEnv(trace_of(jobs, 2), jobs=3)
+    env.reset()
+    over, total, info = False, 0.0, {}
+    while not over:
+        _, reward, over, _, info = env.step(env.sample())
+        total += reward
+    assert np.isnan(env.start_times()).tolist() == [False, True, False]
+    assert (info["metrics"]["jobs_rejected"], total) == (1, pytest.approx(-(1.0 + 38 / 20) / 2))
+    with pytest.raises(TraceError, match="none of 1 jobs from row 1 on can ever run"):
+        SchedulingEnv(trace_of(jobs, 2), jobs=1).reset(options={"window": (0, 1)})
+
+
+def test_environments_are_not_copied() -> None:
+    """Their arrays are known by address: a copy would write into the original's."""
+    env = SchedulingEnv(generate("poisson", jobs=30, seed=1), jobs=20)
+    for copied in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="make another"):
+            copied(env)
+
+
 def test_one_job_is_one_step() -> None:
     env = SchedulingEnv(trace_of([PoolJob(0.0, 20.0, 20.0, 1)], 2), jobs=1)
     env.reset()
@@ -307,6 +343,9 @@ def test_one_job_is_one_step() -> None:
         ({"jobs": 10, "reward": "cost"}, UsageError, "price_per_h"),
         ({"jobs": 10, "warm_policy": "wfp3"}, UsageError, "fixed score"),
         ({"jobs": 10, "invalid": "ignore"}, UsageError, "invalid='ignore'"),
+        ({"jobs": 10, "max_steps": 0}, UsageError, "max_steps 0"),
+        ({"jobs": 10, "shaping": -1.0}, UsageError, "shaping"),
+        ({"jobs": 10, "discount": 0.0}, UsageError, "discount"),
     ],
 )
 def test_what_cannot_be_played_is_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -321,6 +360,8 @@ def test_windows_that_do_not_exist_are_refused() -> None:
     for window, message in (((2, 0), "no trace 2"), ((0, 5), "rows 10 to 50"), ((1, 31), "do not lie inside")):
         with pytest.raises(UsageError, match=message):
             env.reset(options={"window": window})
+    with pytest.raises(UsageError, match=r"'ab' is not \(number of the trace"):
+        env.reset(options={"window": "ab"})
     with pytest.raises(UsageError, match="unknown option 'windows'"):
         env.reset(options={"windows": (0, 0)})
     with pytest.raises(UsageError, match="rows 10 to 60"):

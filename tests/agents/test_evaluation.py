@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shunter.agents.evaluation import Contender, Evaluation, Stopped, Work, contenders, evaluate, make_case, refuse_seen
+from shunter.agents.contenders import Contender, heuristics
+from shunter.agents.evaluation import Evaluation, Stopped, Work, evaluate, make_case, refuse_seen
 from shunter.agents.evaluation_files import window_frame
 from shunter.agents.periods import Period, part, whole
 from shunter.agents.protocols import Protocol, Stretch, published_stretches, stretches
@@ -17,7 +18,7 @@ from shunter.agents.verdicts import judge, scores_of
 from shunter.scheduler.errors import OutputError, TraceError, UsageError
 from shunter.sim.replay import simulate
 from shunter.traces.demo import demo_trace
-from shunter.traces.tables import Trace, make_jobs, pool
+from shunter.traces.tables import ClusterSpec, NodeGroup, Trace, make_jobs, pool
 
 
 def queue_of_six() -> Trace:
@@ -72,6 +73,21 @@ def test_jobs_after_a_window_compete_with_its_last_ones() -> None:
     assert waits == pytest.approx([(90 + 180) / 2, (100 + 190) / 2])
 
 
+def test_waiting_between_two_attempts_counts_as_waiting() -> None:
+    """Least attained first stops job a (100 s, from 0 s) for job b (10 s, at 50 s): a ends at 110 s, 10 s late."""
+    trace = Trace(
+        "two",
+        make_jobs({"job_id": ["a", "b"], "submit_s": [0.0, 50.0], "duration_s": [100.0, 10.0], "gpus": [1.0, 1.0]}),
+        ClusterSpec("one GPU", (NodeGroup("gpu", 1, cpus=1.0, gpus=1.0),)),
+    )
+    schedule = replay(trace, trace.cluster, 0, 2, policy="las", backfill="none", preempts=True)
+    assert schedule is not None
+    found = schedule.window(0, 2)
+    assert found["avg_wait_s"] == pytest.approx(5.0)
+    assert found["avg_bounded_slowdown"] == pytest.approx((1.1 + 1.0) / 2)
+    assert "utilisation" not in found
+
+
 @pytest.mark.parametrize("policy", ["sjf", "wfp3", "fairshare"])
 def test_a_replay_is_that_of_simulate(policy: str) -> None:
     trace = demo_trace("hpc")
@@ -114,18 +130,40 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="unknown protocol 'window'; did you mean 'windows'"):
         Protocol("window")
     with pytest.raises(UsageError, match="did you mean 'sjf'"):
-        contenders(Protocol(), ["easy"], ["sfj"])
+        heuristics(Protocol(), ["easy"], ["sfj"])
     with pytest.raises(UsageError, match="fixes its windows"):
         Protocol("rlscheduler", window_jobs=10)
     with pytest.raises(UsageError, match="decides by rounds"):
-        contenders(Protocol(), ["easy"], ["het-las"])
+        heuristics(Protocol(), ["easy"], ["het-las"])
 
 
 def test_bounds_stand_apart_from_heuristics() -> None:
-    kinds = {c.label: c.kind for c in contenders(Protocol(), ["easy"])}
+    kinds = {c.label: c.kind for c in heuristics(Protocol(), ["easy"])}
     assert kinds["sjf-oracle"] == "bound"
     assert kinds["sjf"] == "heuristic"
     assert "het-las" not in kinds
+
+
+def test_what_stands_behind_a_name_is_how_it_runs() -> None:
+    found = heuristics(Protocol(), ["easy"], ["las+preempt", "fcfs+tsafrir", "multifactor:age=1e+3"])
+    assert [(c.label, c.policy, c.preempts, c.predicts) for c in found] == [
+        ("las+preempt", "las", True, False),
+        ("fcfs+tsafrir", "fcfs", False, True),
+        ("multifactor", "multifactor:age=1e+3", False, False),
+    ]
+    assert len({c.identity for c in found}) == 3
+    every = [c.label for c in heuristics(Protocol(), ["easy"])]
+    assert "fcfs+tsafrir" in every
+    assert "fcfs+tsafrir" not in [c.label for c in heuristics(Protocol(), ["conservative"])]
+    trace = demo_trace("hpc")
+    starts = []
+    for estimates in ("request", "tsafrir"):
+        schedule = replay(trace, trace.cluster, 0, 400, policy="fcfs", backfill="easy", estimates=estimates)
+        assert schedule is not None
+        starts.append(schedule.start_s)
+    result = simulate(trace, policy="fcfs", backfill="easy", window=(0, 400), estimates="tsafrir")
+    assert np.array_equal(starts[1], result.jobs["start_s"].to_numpy())
+    assert not np.array_equal(*starts)
 
 
 def test_windows_that_a_policy_has_seen_are_found() -> None:
@@ -146,7 +184,7 @@ def small_work(protocol: str = "windows") -> Work:
     rules = Protocol(protocol, 100, 50, 50, whole=True)
     case = make_case(trace, rules)
     case = replace(case, period=whole(trace), stretches=case.stretches[:8])
-    return Work(rules, (case,), tuple(contenders(rules, ["easy"], ["fcfs", "edf", "sjf", "sjf-oracle"])), ("easy",))
+    return Work(rules, (case,), tuple(heuristics(rules, ["easy"], ["fcfs", "edf", "sjf", "sjf-oracle"])), ("easy",))
 
 
 @pytest.fixture(scope="module")

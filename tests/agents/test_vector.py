@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,7 @@ def test_equal_to_single_ones(max_steps: int | None) -> None:
     np.testing.assert_array_equal(vector.reset(), np.stack([observation for observation, _ in first]))
     rng = np.random.default_rng(0)
     traces, ends = set(), 0
-    for _ in range(150):
+    for _ in range(100):
         masks = vector.action_masks()
         np.testing.assert_array_equal(masks, np.stack([env.action_masks() for env in singles]))
         actions = np.asarray([rng.choice(np.flatnonzero(mask)) for mask in masks])
@@ -131,6 +133,14 @@ def test_maskable_ppo_learns_on_it() -> None:
     model.learn(160)
     assert model.num_timesteps == 160
     assert len(model.ep_info_buffer or ()) > 0
+
+
+def test_examples_of_the_page_run() -> None:
+    page = Path(__file__).parents[2] / "docs/reference/environment.md"
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, page.name, "exec"), {})
 
 
 def test_gymnasiums_vector_environment() -> None:

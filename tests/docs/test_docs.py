@@ -19,7 +19,6 @@ PAGES_WITH_PYTHON = [
     "docs/researcher.md",
     "docs/reference/cluster-files.md",
     "docs/reference/energy-and-cost.md",
-    "docs/reference/environment.md",
     "docs/reference/failures.md",
     "docs/reference/results.md",
     "docs/reference/speeds.md",

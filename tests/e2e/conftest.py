@@ -1,4 +1,4 @@
-"""Runs the installed command in a process of its own, as a person would."""
+"""Runs the command as a person would; most tests do so inside their own process, which costs no start-up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,31 @@ class Ran:
 Shunter = Callable[..., Ran]
 
 
+@pytest.fixture
+def shunter(monkeypatch: pytest.MonkeyPatch) -> Shunter:
+    """The command's ``main``, its exit code and what it printed."""
+
+    def run(*arguments: object) -> Ran:
+        from shunter.__main__ import main
+
+        out, err = StringIO(), StringIO()
+        monkeypatch.setattr(sys, "argv", ["shunter", *map(str, arguments)])
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                main()
+                code: object = 0
+            except SystemExit as stopped:
+                code = stopped.code or 0
+        assert isinstance(code, int), code
+        return Ran(code, out.getvalue(), err.getvalue())
+
+    return run
+
+
 @pytest.fixture(scope="session")
-def shunter() -> Shunter:
+def shunter_process() -> Shunter:
+    """The same in a process of its own: importing, start-up and the real streams belong to it."""
+
     def run(*arguments: object, timeout_s: float = 120) -> Ran:
         done = subprocess.run(
             [sys.executable, "-m", "shunter", *map(str, arguments)],

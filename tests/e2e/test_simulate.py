@@ -16,8 +16,8 @@ import pytest
 from tests.e2e.conftest import Shunter
 
 
-def test_json_is_one_document_with_every_run(shunter: Shunter, small_log: Path) -> None:
-    ran = shunter("simulate", small_log, "--policy", "fcfs", "--policy", "sjf", "--backfill", "easy", "--json")
+def test_json_is_one_document_with_every_run(shunter_process: Shunter, small_log: Path) -> None:
+    ran = shunter_process("simulate", small_log, "--policy", "fcfs", "--policy", "sjf", "--backfill", "easy", "--json")
     assert ran.code == 0
     document = ran.document
     assert document["trace"] == "small"
@@ -100,6 +100,10 @@ def test_demo_traces_need_no_file(shunter: Shunter) -> None:
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def test_a_process_says_so_in_one_line_and_code_2(shunter_process: Shunter, small_log: Path) -> None:
+    shunter_process("simulate", small_log, "--policy", "fcsf").failed_cleanly(2, "did you mean 'fcfs'")
 
 
 @pytest.mark.parametrize(

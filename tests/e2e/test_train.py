@@ -1,4 +1,4 @@
-"""``shunter train policy`` as a person meets it: a bundle at the end, interruptions that cost nothing, clear refusals."""
+"""``shunter train policy`` as a person meets it: a bundle at the end, cheap interruptions, clear refusals."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_small_training_ends_with_a_bundle_that_can_be_simulated(
 def test_what_cannot_be_trained_is_refused_in_one_line(
     shunter: Shunter, files: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    trace, settings = files
+    trace, _ = files
     short = ("train", "policy", trace, "--budget", "100steps", "--out")
     shunter(*short, tmp_path / "a").failed_cleanly(2, "300 jobs to train on", "fewer than the 320 of a window")
     (tmp_path / "file").write_text("in the way")

@@ -41,6 +41,20 @@ def test_loaded_sizes_are_those_recorded(logs):
         assert trace.maxima["run"] == golden["max_exec_time"]
 
 
+def test_controls_that_the_published_tables_leave_out(logs):
+    """Mean bounded slowdown of the ten published windows with backfilling, to the printed digit."""
+    for name, jobs, policy, mean in (
+        ("lublin_256", None, "saf", 54.0),
+        ("lublin_256", None, "sqrt-area", 53.3),
+        ("SDSC-SP2-1998-4.2-cln", 10_000, "largest", 475),
+    ):
+        trace = logs(name)
+        starts = rlscheduler.published_starts(1, jobs or len(trace), 1024, 10)
+        runs = [rlscheduler.run(trace, start, 1024, policy, backfill=True) for start in starts]
+        found = sum(run.metrics["avg_bsld"] for run in runs) / len(runs)
+        assert round(found, 1 if mean < 100 else None) == mean, (name, policy, found)
+
+
 def test_true_waiting_time_beats_the_published_formulas(logs):
     """The published WFP3 and UNICEP never see a wait; without backfilling the true one makes both better."""
     trace = logs("SDSC-SP2-1998-4.2-cln")

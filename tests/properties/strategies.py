@@ -9,8 +9,11 @@ from shunter.scheduler.reference import PLACE
 from shunter.scheduler.state import BACKFILLS
 from shunter.traces.tables import ClusterSpec, NodeGroup, Trace, make_jobs, pool
 
-POLICIES = sorted(name for name, ordering in ORDERINGS.items() if ordering.rounds is None)
-"""Orderings of a queue; what decides by rounds stops jobs, and has properties of its own."""
+POLICIES = sorted(
+    name for name, ordering in ORDERINGS.items() if ordering.rounds is None and not ordering.needs_features
+)
+"""Orderings of a queue; what decides by rounds stops jobs, and models have to be handed in: both have properties of
+their own."""
 MODES = sorted(BACKFILLS)
 PLACES = sorted(PLACE)  # the others score single GPUs, which these clusters do not have
 

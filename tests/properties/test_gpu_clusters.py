@@ -34,10 +34,11 @@ from shunter.sim.result import Result
 from shunter.sim.workload import Workload, prepare
 from shunter.traces.cluster_spec import TIERS, ClusterSpec, NodeGroup
 from shunter.traces.tables import Trace, make_jobs
+from tests.examples import examples
 from tests.properties.gpu_strategies import Case, cases, clusters, failures, traces
 
-MANY = settings(max_examples=25, deadline=None)
-SOME = settings(max_examples=15, deadline=None)
+MANY = settings(max_examples=examples(20), deadline=None)
+SOME = settings(max_examples=examples(12), deadline=None)
 TABLES = ("attempts", "placements", "outages")
 
 

@@ -17,6 +17,7 @@ from shunter.scheduler.preemption import Preemption
 from shunter.scheduler.snapshot import Snapshot
 from shunter.scheduler.types import IntArray
 from shunter.traces.cluster_spec import ClusterSpec
+from tests.examples import examples
 from tests.properties.gpu_strategies import Case, cases, clusters, traces
 from tests.properties.test_gpu_clusters import (
     Planned,
@@ -29,8 +30,8 @@ from tests.properties.test_gpu_clusters import (
     simulation_of,
 )
 
-MANY = settings(max_examples=25, deadline=None)
-SOME = settings(max_examples=12, deadline=None)
+MANY = settings(max_examples=examples(20), deadline=None)
+SOME = settings(max_examples=examples(10), deadline=None)
 IDLE = 1000
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from shunter.sim.replay import simulate
 from shunter.traces.cluster_spec import ClusterSpec, GpuType, NodeGroup, Quota
 from shunter.traces.tables import Trace, make_jobs
+from tests.examples import examples
 
-SOME = settings(max_examples=25, deadline=None)
+SOME = settings(max_examples=examples(20), deadline=None)
 OWNERS = ("red", "green", "blue")
 BACKFILLS = ("none", "easy", "easy-noextra", "easy-sjbf")
 

@@ -13,11 +13,12 @@ from shunter.scheduler.decide import Settings
 from shunter.scheduler.policies.registry import choose_ordering
 from shunter.sim.engine import Options
 from shunter.sim.workload import prepare
+from tests.examples import examples
 from tests.properties.recorder import Recorder, earliest_by_requests, record
 from tests.properties.strategies import PLACES, POLICIES, lanes, pools, traces
 
 EASY_MODES = ["easy", "easy-noextra", "easy-sjbf"]
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=examples(60), deadline=None)
 
 
 @MANY

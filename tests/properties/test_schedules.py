@@ -16,11 +16,12 @@ from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
 from shunter.sim.engine import Options, Simulation
 from shunter.sim.workload import Workload, prepare
 from shunter.traces.tables import ClusterSpec, Trace, make_jobs, pool
+from tests.examples import examples
 from tests.properties.recorder import Recorder, fits, record
 from tests.properties.strategies import MODES, PLACES, POLICIES, lanes, pools, traces
 
-MANY = settings(max_examples=100, deadline=None)
-SOME = settings(max_examples=50, deadline=None)
+MANY = settings(max_examples=examples(50), deadline=None)
+SOME = settings(max_examples=examples(30), deadline=None)
 
 STATIC = sorted(name for name, ordering in ORDERINGS.items() if ordering.static)
 

@@ -12,6 +12,7 @@ from shunter.scheduler.policies.registry import choose_ordering
 from shunter.scheduler.reference import reference_plan
 from shunter.sim.engine import Options, Simulation
 from shunter.sim.workload import prepare
+from tests.examples import examples
 from tests.properties.strategies import MODES, PLACES, POLICIES, node_clusters, pools, traces
 
 
@@ -51,7 +52,7 @@ def starts_of(simulation: Simulation) -> list[float]:
     return simulation.state.jobs_f[at.START_S].tolist()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.data())
 def test_plan_equals_its_twin_and_the_fused_engine(data: st.DataObject) -> None:
     cluster = data.draw(st.one_of(pools(), node_clusters()))

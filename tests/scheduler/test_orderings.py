@@ -40,11 +40,13 @@ WEEK_S = 7 * 86400.0
 EXPECTED = {
     "fcfs": (10, 100),
     "sjf": (100, 10_000),
+    "sjf-predicted": (80, 9_000),
     "sjf-oracle": (40, 7_000),
     "ljf": (-100, -10_000),
     "smallest": (4, 9),
     "largest": (-4, -9),
     "saf": (100 * 4, 10_000 * 9),
+    "sqrt-area": (100 * 2, 10_000 * 3),
     "f1": (2 * 4 + 870 * 1, 4 * 9 + 870 * 2),
     "f2": (10 * 4 + 25600 * 1, 100 * 9 + 25600 * 2),
     "f3": (100 * 4 + 6860000 * 1, 10_000 * 9 + 6860000 * 2),
@@ -73,10 +75,10 @@ EXPECTED = {
 
 
 def test_every_ordering_has_a_hand_computed_case() -> None:
-    assert set(EXPECTED) == set(ORDERINGS)
+    assert set(EXPECTED) == {name for name, ordering in ORDERINGS.items() if not ordering.needs_features}
 
 
-@pytest.mark.parametrize("name", ORDERINGS)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_formula(name: str) -> None:
     np.testing.assert_allclose(choose_ordering(name).score(view()), EXPECTED[name], rtol=1e-12)
 

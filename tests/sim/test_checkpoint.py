@@ -113,7 +113,7 @@ def saved(long_trace: Trace, tmp_path: Path) -> Path:
         ({"backfill": "easy"}, "backfill"),
         ({"placement": "packed"}, "placement"),
         ({"depth": 3, "interval_s": 5.0}, "backfill_depth, interval_s"),
-        ({"clairvoyant": True, "seed": 7}, "clairvoyant, seed"),
+        ({"clairvoyant": True, "seed": 7}, "estimates, seed"),
         ({"ties": "per-event"}, "ties"),
         ({"window": (0, 6000)}, "window"),
         ({"cluster": pool(9)}, "cluster"),

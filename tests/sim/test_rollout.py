@@ -25,9 +25,16 @@ from shunter.sim.workload import prepare
 from shunter.traces.generate import generate
 from shunter.traces.tables import ClusterSpec, NodeGroup, Trace, make_jobs
 
-POLICIES = ("fcfs", "sjf", "saf", "largest", "f1", "wfp3", "unicep")
+POLICIES = (
+    "fcfs", "sjf", "saf", "largest", "f1", "wfp3", "unicep", "fairshare", "multifactor",
+    "multifactor:age=9,size=1,qos=2,partition=3,max_age_days=0.0001",
+)  # fmt: skip
 BACKFILLS = ("none", "easy", "easy-noextra", "easy-sjbf")
 PLACEMENTS = ("first-fit", "best-fit", "worst-fit", "packed", "topology")
+
+
+ENDS = ((0, 12), (1, 9), (1, 12), (1, 3), (1, 4), (0, 3), (0, 2), (0, 2))
+"""Least and largest gap, run time, request, tasks, CPUs, user, priority and queue."""
 
 
 @st.composite
@@ -37,7 +44,7 @@ def replays(draw: st.DrawFn) -> tuple[Trace, Options]:
     count = draw(st.integers(1, 25))
     numbers = draw(
         st.lists(
-            st.tuples(st.integers(0, 12), st.integers(1, 9), st.integers(1, 12), st.integers(1, 3), st.integers(1, 4)),
+            st.tuples(*(st.integers(*ends) for ends in ENDS)),
             min_size=count,
             max_size=count,
         )
@@ -51,6 +58,9 @@ def replays(draw: st.DrawFn) -> tuple[Trace, Options]:
             "requested_s": columns[2],
             "tasks": columns[3].astype(np.int64),
             "cpus": columns[4],
+            "user": [None if user == 3 else f"u{user:.0f}" for user in columns[5]],
+            "priority": columns[6],
+            "queue": [None if queue == 2 else f"q{queue:.0f}" for queue in columns[7]],
         }
     )
     trace = Trace("drawn", jobs, ClusterSpec("c", (NodeGroup("n", nodes, cpus=8.0),)))
@@ -78,10 +88,20 @@ def test_every_job_starts_when_the_engine_starts_it(case: tuple[Trace, Options])
     same(reference, compiled)
 
 
-@pytest.mark.parametrize(("policy", "backfill"), [("fcfs", "none"), ("sjf", "easy"), ("wfp3", "easy")])
-def test_on_a_generated_log(policy: str, backfill: str) -> None:
-    trace = generate("lublin99", jobs=3000, seed=5)
-    runs = [simulate(trace, policy=policy, backfill=backfill, engine=engine) for engine in ("simpy", "compiled")]
+@pytest.mark.parametrize(
+    ("policy", "backfill", "model"),
+    [
+        ("fcfs", "none", "lublin99"),
+        ("sjf", "easy", "lublin99"),
+        ("wfp3", "easy", "lublin99"),
+        ("fairshare", "easy", "gpu"),
+        ("multifactor", "none", "gpu"),
+    ],
+)
+def test_on_a_generated_log(policy: str, backfill: str, model: str) -> None:
+    trace = generate(model, jobs=3000, seed=5)
+    how = {"policy": policy, "backfill": backfill, "details": False}
+    runs = [simulate(trace, engine=engine, **how) for engine in ("simpy", "compiled")]
     assert [run.manifest["engine"] for run in runs] == ["simpy", "compiled"]
     assert runs[0].jobs.equals(runs[1].jobs)
     assert runs[0].timeline.equals(runs[1].timeline)
@@ -108,7 +128,7 @@ def test_stopped_and_taken_up_by_either(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"policy": "fairshare"}, "fairshare changes with time"),
+        ({"policy": "drf"}, "drf changes with time"),
         ({"backfill": "conservative"}, "conservative"),
         ({"details": True}, "placements are noted"),
         ({"preemption": Preemption(("policy",))}, "may be stopped"),

@@ -1,0 +1,137 @@
+"""The weights of a kernel network from an ONNX file, without the package ``onnx``; ``export`` writes such files.
+
+Of the file's protocol-buffer messages only the graph's initialisers are looked at.
+Field numbers are those of onnx.proto (ONNX IR, ``ModelProto``, ``GraphProto``, ``TensorProto``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shunter.scheduler.errors import BundleError
+from shunter.scheduler.types import FloatArray
+
+if TYPE_CHECKING:
+    from shunter.scheduler.kernels.network import Network
+
+INPUT, OUTPUT, JOBS = "features", "score", "jobs"
+WEIGHTS = ("skip", "w1", "b1", "w2", "b2", "w3")
+
+MODEL_GRAPH, GRAPH_INITIALIZER = 7, 5
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_FLOATS, TENSOR_NAME, TENSOR_DOUBLES, TENSOR_RAW = 1, 2, 4, 8, 10, 9
+FLOAT, DOUBLE = 1, 11
+VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5
+
+
+def kernel_network(data: bytes, size: int) -> Network:
+    """The network whose weights are the initialisers of an ONNX file.
+
+    Args:
+        data: The file.
+        size: Features that it has to take.
+
+    Raises:
+        BundleError: Not an ONNX file, or one without such weights; says which.
+    """
+    from shunter.scheduler.kernels.network import Network
+
+    found = initialisers(data)
+    if "skip" not in found:
+        raise BundleError(f"no weights called 'skip'; found: {', '.join(sorted(found)) or 'none'}")
+    if len(found.keys() & set(WEIGHTS)) == 1:
+        found |= {"w1": np.zeros((0, size)), "b1": np.zeros(0), "w2": np.zeros((0, 0)), "b2": np.zeros(0)}
+        found["w3"] = np.zeros(0)
+    missing = [name for name in WEIGHTS if name not in found]
+    if missing:
+        raise BundleError(f"no weights called {', '.join(map(repr, missing))}")
+    first, second = len(found["b1"]), len(found["b2"])
+    shapes = ((size,), (first, size), (first,), (second, first), (second,), (second,))
+    for name, shape in zip(WEIGHTS, shapes, strict=True):
+        if found[name].shape != shape:
+            raise BundleError(f"weights {name!r} have shape {found[name].shape}, expected {shape}")
+    weights = {name: np.ascontiguousarray(found[name]) for name in WEIGHTS}
+    return Network(**weights, hidden=np.zeros(first))
+
+
+def initialisers(data: bytes) -> dict[str, FloatArray]:
+    """The graph's constant tensors of floating-point numbers, by name.
+
+    Raises:
+        BundleError: The file is cut short, or no ONNX file.
+    """
+    try:
+        graphs = [value for field, value in _fields(data) if field == MODEL_GRAPH]
+        tensors = [value for graph in graphs for field, value in _fields(graph) if field == GRAPH_INITIALIZER]
+        named = [_tensor(tensor) for tensor in tensors]
+    except (IndexError, ValueError, UnicodeDecodeError, TypeError):
+        raise BundleError("not an ONNX file, or one that is cut short") from None
+    if not graphs:
+        raise BundleError("not an ONNX file: it has no graph")
+    return {name: values for name, values in named if values is not None}
+
+
+def _tensor(data: bytes | int) -> tuple[str, FloatArray | None]:
+    """A TensorProto's name and values; None where they are no floating-point numbers."""
+    dims, name, kind, raw = list[int](), "", 0, b""
+    for field, value in _fields(data):
+        if field == TENSOR_DIMS:
+            dims += [value] if isinstance(value, int) else _varints(value)
+        elif field == TENSOR_TYPE and isinstance(value, int):
+            kind = value
+        elif field == TENSOR_NAME and isinstance(value, bytes):
+            name = value.decode()
+        elif field in {TENSOR_RAW, TENSOR_FLOATS, TENSOR_DOUBLES} and isinstance(value, bytes):
+            raw += value
+    types = {FLOAT: "<f4", DOUBLE: "<f8"}
+    if kind not in types:
+        return name, None
+    return name, np.frombuffer(raw, types[kind]).astype(np.float64).reshape(dims)
+
+
+def _fields(data: bytes | int) -> Iterator[tuple[int, bytes | int]]:
+    """(number, value) of the fields of a protocol-buffer message.
+
+    Raises:
+        ValueError: It is none, or cut short.
+    """
+    if isinstance(data, int):
+        raise ValueError("a number where a message was expected")
+    place = 0
+    while place < len(data):
+        key, place = _varint(data, place)
+        field, wire = key >> 3, key & 7
+        if wire == VARINT:
+            number, place = _varint(data, place)
+            yield field, number
+            continue
+        if wire == LENGTH:
+            size, place = _varint(data, place)
+        else:
+            size = {EIGHT_BYTES: 8, FOUR_BYTES: 4}.get(wire, -1)
+        if size < 0 or place + size > len(data):
+            raise ValueError("cut short")
+        yield field, data[place : place + size]
+        place += size
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    """A number of variable length at ``place``, and the place after it."""
+    number, shift = 0, 0
+    while True:
+        byte = data[place]
+        number |= (byte & 127) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 128:
+            return number, place
+
+
+def _varints(data: bytes) -> list[int]:
+    """Packed numbers of variable length."""
+    found, place = list[int](), 0
+    while place < len(data):
+        number, place = _varint(data, place)
+        found.append(number)
+    return found

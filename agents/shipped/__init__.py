@@ -1,0 +1,1 @@
+"""The policy bundle that comes with the package: ``model.onnx`` and ``card.json`` in this folder."""

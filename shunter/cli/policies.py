@@ -1,0 +1,66 @@
+"""Policies as they are named on the command line: orderings by name, and models by their folder."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shunter.agents.bundle import Bundle
+    from shunter.scheduler.policies.registry import ChosenOrdering
+
+MODEL, LEARNED = "model:", "learned"
+
+
+@lru_cache(maxsize=64)
+def find_policy(text: str) -> ChosenOrdering:
+    """The ordering that ``NAME``, ``NAME:key=value,…``, ``learned`` or ``model:FOLDER`` means.
+
+    ``learned`` is the model that comes with the package; its settings, and those after a model's folder, are the
+    guard's.
+
+    Raises:
+        UsageError: An unknown name or setting.
+        BundleError: A model that is missing or does not fit.
+    """
+    from shunter.scheduler.policies.registry import choose_ordering
+
+    name, _, settings = text.partition(":")
+    if name == LEARNED:
+        from shunter.agents.bundle import shipped
+
+        choose_ordering(text)  # a wrong setting is told first
+        return _bundle(shipped()).ordering(settings, label=LEARNED)
+    if text.startswith(MODEL):
+        folder, settings = split_settings(text.removeprefix(MODEL))
+        return _bundle(Path(folder)).ordering(settings)
+    return choose_ordering(text)
+
+
+def split_settings(text: str) -> tuple[str, str]:
+    """``FOLDER`` or ``FOLDER:key=value,…`` as the folder and the settings; a folder's name may have colons itself."""
+    folder, colon, settings = text.rpartition(":")
+    return (folder, settings) if colon and "=" in settings else (text, "")
+
+
+@lru_cache(maxsize=16)
+def _bundle(path: Path) -> Bundle:
+    from shunter.agents.bundle import load_bundle
+
+    return load_bundle(path)
+
+
+def guard_said(label: str, counts: Mapping[str, int]) -> str | None:
+    """Where the guard stepped in during a run, in one line; None where it did not."""
+    orders = sum(counts[name] for name in counts if name != "starving")
+    causes = {
+        "not_finite": "with a feature or score that is no finite number",
+        "outside": "with features outside the range seen in training",
+        "slow": "after inference was too slow",
+        "starving": "with jobs first that had waited beyond the bound",
+    }
+    parts = [f"{counts[name]:,} {cause}" for name, cause in causes.items() if counts.get(name)]
+    return f"{label}: the guard stepped in; of {orders:,} orders {', '.join(parts)}" if parts else None

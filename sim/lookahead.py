@@ -1,0 +1,172 @@
+"""The present state rolled forward: when waiting jobs would start under an order, by durations that are predicted.
+
+A scene is the part of the packed state that this needs, with the running and the waiting jobs and nobody else, so that
+rolling it forward costs what these jobs cost, however long the log. It holds no actual run time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shunter.scheduler import layout as at
+from shunter.scheduler.kernels import run_pass
+from shunter.scheduler.kernels.estimates import no_estimates
+from shunter.scheduler.kernels.fairshare import no_usage
+from shunter.scheduler.kernels.features import HISTORY_COUNT, HISTORY_MEAN, NUM_HISTORY_ROWS, learn
+from shunter.scheduler.snapshot import JobColumns
+from shunter.scheduler.state import ClusterState
+from shunter.scheduler.types import FloatArray, IntArray
+from shunter.sim import rollout_kernel as kernel
+
+CHANGING = ("jobs_i", "jobs_f", "counters", "node_free", "slots", "shapes", "alloc", "node_i", "spare")
+"""Arrays that a roll writes to."""
+
+
+class Experience:
+    """How long jobs ran compared with what their users asked for, as far as they have ended.
+
+    Args:
+        columns: The jobs.
+
+    Attributes:
+        users: (NUM_HISTORY_ROWS, U + 1) running means by user; the first column is for unknown ones.
+        alike: (NUM_HISTORY_ROWS, ·) and by user, request and processors.
+    """
+
+    def __init__(self, columns: JobColumns) -> None:
+        self.request_s = np.maximum(columns.requested_s, 1.0)
+        self.user = np.maximum(columns.user_idx, -1) + 1
+        equal = np.stack([self.user.astype(np.float64), self.request_s, columns.processors])
+        self.kind = np.unique(equal, axis=1, return_inverse=True)[1].reshape(-1)
+        self.users = np.zeros((NUM_HISTORY_ROWS, int(self.user.max(initial=0)) + 1))
+        self.alike = np.zeros((NUM_HISTORY_ROWS, int(self.kind.max(initial=0)) + 1))
+
+    def ended(self, rows: IntArray, run_s: FloatArray) -> None:
+        """Jobs have ended after ``run_s`` (E,) seconds."""
+        for row, log_ratio in zip(rows, np.log(np.maximum(run_s, 1.0) / self.request_s[rows]), strict=True):
+            learn(self.users, self.user[row], log_ratio)
+            learn(self.alike, self.kind[row], log_ratio)
+
+    def run_s(self, rows: IntArray, elapsed_s: FloatArray) -> FloatArray:
+        """(E,) predicted run times of jobs that have run for ``elapsed_s`` (E,), longer than that.
+
+        The request times the mean ratio of equal jobs, mixed with the user's while they are few, as the features have
+        it. A job that has outlived this is expected to run for as long again, up to its request.
+        """
+        user, kind, request_s = self.user[rows], self.kind[rows], self.request_s[rows]
+        of_user = self.users[HISTORY_COUNT, user] / (self.users[HISTORY_COUNT, user] + 2.0)
+        of_kind = self.alike[HISTORY_COUNT, kind] / (self.alike[HISTORY_COUNT, kind] + 1.0)
+        log_ratio = of_kind * self.alike[HISTORY_MEAN, kind] + (1 - of_kind) * of_user * self.users[HISTORY_MEAN, user]
+        run_s = np.clip(request_s * np.exp(log_ratio), 1.0, request_s)
+        run_s = np.where(run_s > elapsed_s, run_s, np.minimum(2.0 * elapsed_s, request_s))
+        predicted: FloatArray = np.where(run_s > elapsed_s, run_s, elapsed_s + at.OVERRUN_GRACE_S)
+        return predicted
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a roll begins with; rows are the running jobs by expected end, the waiting ones, then those to come.
+
+    Attributes:
+        now_s: The present.
+        state: The state with these jobs alone; not written to.
+        how: Backfilling, placement and depth, as the kernels take them.
+        num_running: K.
+        num_known: K + Q, with the waiting jobs.
+        jobs: (K + Q + A,) submit times, predicted run times and requests.
+    """
+
+    now_s: float
+    state: at.State
+    how: tuple[int, int, int]
+    num_running: int
+    num_known: int
+    jobs: kernel.Jobs
+
+    def starts(self, score: FloatArray, kind: int = kernel.STATIC) -> FloatArray:
+        """(Q + A,) starts of the waiting jobs and those to come, in the order of ``score`` (Q + A,), lower first.
+
+        Args:
+            score: The scores.
+            kind: How ``rollout_kernel`` works out the scores anew at each instant; by default it does not.
+        """
+        state = self.state._replace(**{name: getattr(self.state, name).copy() for name in CHANGING})
+        first, last, size = self.num_running, self.num_known, len(self.jobs.run_s)
+        state.jobs_f[at.SCORE, first:] = score
+        state.jobs_i[at.QUEUE, : last - first] = first + np.argsort(score[: last - first], kind="stable")
+        run_pass(state, self.now_s, *self.how)
+        loop = self._loop(state.jobs_i[at.OUT, : state.counters[at.NUM_OUT]], size)
+        jobs = self.jobs
+        if kind == kernel.UNICEP:
+            jobs = jobs._replace(factor=np.log2(jobs.factor + 1e-15) * jobs.request_s)
+        kernel.roll(state, jobs, loop, None, kind, *self.how, np.int64(1) << 60)
+        starts: FloatArray = state.jobs_f[at.START_S, first:]
+        return np.where(np.isnan(starts), loop.now_s[0], starts)
+
+    def _loop(self, started: IntArray, size: int) -> kernel.Loop:
+        """A loop behind the first pass, with the ends of the running jobs and of those that this has started."""
+        from shunter.sim.rollout import new_loop
+
+        rows = np.concatenate([np.arange(self.num_running), started])
+        begin_s = self.state.jobs_f[at.START_S, rows]
+        end_s = np.where(rows < self.num_running, begin_s, self.now_s) + self.jobs.run_s[rows]
+        order = np.argsort(end_s, kind="stable")  # a sorted list is a heap
+        loop = new_loop(size)
+        loop.now_s[0] = self.now_s
+        loop.end_s[: len(rows)], loop.end_row[: len(rows)] = end_s[order], rows[order]
+        loop.at[[kernel.NEXT, kernel.LAST, kernel.PENDING]] = self.num_known, size, len(rows)
+        return loop
+
+
+def scene_of(
+    state: ClusterState,
+    experience: Experience,
+    waiting: IntArray,
+    now_s: float,
+    again: IntArray,
+    later_s: float,
+) -> Scene:
+    """The present state without the jobs that neither run nor belong to ``waiting``.
+
+    Args:
+        state: The cluster, before the pass of an instant.
+        experience: Predicts how long jobs run.
+        waiting: (Q,) rows of waiting jobs, rising.
+        now_s: The present.
+        again: (A,) rows, rising, of jobs of which the like are to come.
+        later_s: How much later than these.
+    """
+    packed, columns = state.unscored, state.columns
+    running = state.running
+    rows = np.concatenate([running, waiting, again])
+    num_running, num_known = len(running), len(running) + len(waiting)
+    jobs_i, jobs_f = np.take(packed.jobs_i, rows, axis=1), np.take(packed.jobs_f, rows, axis=1)
+    jobs_i[at.RUN, :num_running] = np.arange(num_running)
+    jobs_f[at.RUN_END_S, :num_running] = packed.jobs_f[at.RUN_END_S, :num_running]
+    jobs_i[at.ALLOC, num_running:] = -1
+    jobs_f[at.START_S, num_running:] = np.nan
+    counters = packed.counters.copy()
+    counters[[at.QUEUE_LO, at.QUEUE_HI, at.NUM_OUT, at.BLOCKED]] = 0, len(waiting), 0, 0
+    counters[[at.SCORED, at.TIMED, at.RELEASED]] = 0, 0, 1
+    mode, strategy, depth = state.how
+    submit_s = columns.submit_s[rows]
+    submit_s[num_known:] += later_s
+    elapsed_s = np.zeros(len(rows))
+    elapsed_s[:num_running] = np.maximum(now_s - jobs_f[at.START_S, :num_running], 0.0)
+    return Scene(
+        now_s=now_s,
+        state=packed._replace(jobs_i=jobs_i, jobs_f=jobs_f, counters=counters),
+        how=(mode, at.FIRST_FIT if strategy >= at.DOT_PRODUCT else strategy, depth),
+        num_running=num_running,
+        num_known=num_known,
+        jobs=kernel.Jobs(
+            submit_s,
+            experience.run_s(rows, elapsed_s),
+            columns.processors[rows],
+            columns.requested_s[rows],
+            no_estimates(),
+            no_usage(),
+        ),
+    )
