@@ -375,13 +375,16 @@ def read_checkpoint(path: Path, fingerprint: str | None = None) -> dict[str, Any
         UsageError: It cannot be read, or is of other settings than ``fingerprint``.
     """
     import pickle
+    import zipfile
 
     import torch
 
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("cut short, or something else")
         content = torch.load(path, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as problem:
-        raise UsageError(f"{path}: no checkpoint that can be read: {problem}") from None
+        raise UsageError(f"{path}: no checkpoint that can be read: {str(problem).splitlines()[0]}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UsageError(f"{path}: a checkpoint of another version; train anew in another --out")
     if fingerprint is not None and content["fingerprint"] != fingerprint:

@@ -30,6 +30,7 @@ SMALL = {
     "ppo.steps": 16,
     "ppo.batch": 32,
     "ppo.epochs": 2,
+    "ppo.learning_rate": 0.02,
     "selection.every": 1,
     "selection.windows": 1,
     "selection.jobs": 80,

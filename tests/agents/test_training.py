@@ -50,7 +50,7 @@ def test_training_uses_its_budget_and_learns_something(unbroken: Outcome) -> Non
     assert (unbroken.progress.low <= unbroken.progress.high).all()
 
 
-@pytest.mark.parametrize("calls", [30, 45])
+@pytest.mark.parametrize("calls", [50, 70])
 def test_a_training_that_was_stopped_and_resumed_is_the_unbroken_one(
     unbroken: Outcome, tmp_path: Path, calls: int
 ) -> None:
