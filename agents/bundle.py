@@ -36,7 +36,7 @@ CARD_VERSION = 1
 KINDS = ("kernel", "linear", "attention")
 TRAINED_ON = ("general", "as-published")
 
-SHIPPED = {"learned": "shipped", "tuned-linear": "shipped/tuned_linear"}
+SHIPPED = {"learned": "shipped", "tuned-linear": "tuned_linear"}
 """Policies that come with the package, and their folders."""
 
 PARITY = 1e-5
