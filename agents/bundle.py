@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 
 MODEL, CARD, FIGURES = "model.onnx", "card.json", "figures"
 CARD_VERSION = 1
-KINDS = ("kernel", "attention")
+KINDS = ("kernel", "linear", "attention")
 TRAINED_ON = ("general", "as-published")
+
+SHIPPED = {"learned": "shipped", "tuned-linear": "tuned_linear"}
+"""Policies that come with the package, and their folders."""
 
 PARITY = 1e-5
 """Largest difference between the compiled scores and ONNX Runtime's, over the spread of the scores."""
@@ -48,7 +51,8 @@ class Card:
     """What a model is and where it comes from.
 
     Attributes:
-        kind: ``kernel`` (scores each job by itself) or ``attention`` (looks at the whole queue).
+        kind: ``kernel`` (scores each job by itself), ``linear`` (a kernel without hidden units: a weighted sum of
+            features) or ``attention`` (looks at the whole queue).
         low: (F,) least value of each feature seen in training.
         high: (F,) largest.
         trained_on: ``general`` (other periods, other logs, generated loads) or ``as-published`` (windows of the very
@@ -180,12 +184,15 @@ class Bundle:
 
     @cached_property
     def _network(self) -> Network | None:
-        if self.card.kind != "kernel":
+        if self.card.kind == "attention":
             return None
         try:
-            return kernel_network(self.onnx, SCHEMA.size)
+            network = kernel_network(self.onnx, SCHEMA.size)
         except BundleError as error:
             raise BundleError(f"{self.path / MODEL}: {error}") from None
+        if self.card.kind == "linear" and len(network.w3):
+            raise BundleError(f"{self.path / MODEL}: it has {len(network.w3)} hidden units, but its kind is 'linear'")
+        return network
 
     def _runtime_scores(self, features: FloatArray) -> FloatArray:
         found = self._session.run([OUTPUT], {INPUT: np.asarray(features, dtype=np.float32)})[0]
@@ -334,16 +341,16 @@ def _umask() -> int:
     return mask
 
 
-def shipped() -> Path:
-    """The folder of the policy that comes with the package.
+def shipped(name: str = "learned") -> Path:
+    """The folder of a policy that comes with the package: ``learned``, or the control ``tuned-linear``.
 
     Raises:
         BundleError: This installation has none.
     """
-    folder = Path(__file__).resolve().parent / "shipped"
+    folder = Path(__file__).resolve().parent / SHIPPED[name]
     if not (folder / CARD).exists():
         raise BundleError(
-            "no learned policy comes with this installation: train one with `shunter train policy`, and name its "
+            f"no policy {name!r} comes with this installation: train one with `shunter train policy`, and name its "
             "folder with --policy model:FOLDER"
         )
     return folder

@@ -130,8 +130,8 @@ def policies_page() -> str:
         "",
         "A *fixed* score does not change while a job waits, so the queue stays sorted and a pass is one compiled call; "
         "the others are scored and sorted anew at each pass, which costs more on deep queues. A policy that reads the "
-        "requested time knows the true run time where a log has no requests; `sjf-oracle` always does: it is a bound, "
-        "not a policy for a live cluster.\n",
+        "requested time knows the true run time where a log has no requests, unless `--default-request` is given; "
+        "`sjf-oracle` always does: it is a bound, not a policy for a live cluster.\n",
         "Without `--preempt` a waiting job has attained no service: `las` and `tiresias` equal `fcfs`, and `srtf` "
         "orders by the expected run time.\n",
         *explained(ORDERINGS.values()),

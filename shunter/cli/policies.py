@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from shunter.agents.bundle import Bundle
     from shunter.scheduler.policies.registry import ChosenOrdering
 
-MODEL, LEARNED = "model:", "learned"
+MODEL, LEARNED, TUNED_LINEAR = "model:", "learned", "tuned-linear"
 
 
 @lru_cache(maxsize=64)
 def find_policy(text: str) -> ChosenOrdering:
-    """The ordering that ``NAME``, ``NAME:key=value,…``, ``learned`` or ``model:FOLDER`` means.
+    """The ordering that ``NAME``, ``NAME:key=value,…``, ``learned``, ``tuned-linear`` or ``model:FOLDER`` means.
 
-    ``learned`` is the model that comes with the package; its settings, and those after a model's folder, are the
-    guard's.
+    ``learned`` is the model that comes with the package, ``tuned-linear`` the weighted sum of features that comes with
+    it as a control; their settings, and those after a model's folder, are the guard's.
 
     Raises:
         UsageError: An unknown name or setting.
@@ -29,11 +29,11 @@ def find_policy(text: str) -> ChosenOrdering:
     from shunter.scheduler.policies.registry import choose_ordering
 
     name, _, settings = text.partition(":")
-    if name == LEARNED:
+    if name in {LEARNED, TUNED_LINEAR}:
         from shunter.agents.bundle import shipped
 
-        choose_ordering(text)  # a wrong setting is told first
-        return _bundle(shipped()).ordering(settings, label=LEARNED)
+        choose_ordering(f"{LEARNED}:{settings}")  # a wrong setting is told first
+        return _bundle(shipped(name)).ordering(settings, label=name)
     if text.startswith(MODEL):
         folder, settings = split_settings(text.removeprefix(MODEL))
         return _bundle(Path(folder)).ordering(settings)

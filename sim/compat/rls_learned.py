@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shunter.scheduler import features
+from shunter.scheduler.snapshot import JobColumns
 from shunter.scheduler.types import FloatArray, IntArray
 from shunter.sim.compat.rlscheduler import BOUND_S, RlsTrace, as_float, window
 
@@ -25,22 +27,15 @@ if TYPE_CHECKING:
 
 def facts_of(trace: RlsTrace) -> Facts:
     """What the features say of the jobs that does not change; resources are processors."""
-    from shunter.scheduler.kernels.features import LOG_SPAN, Facts
-
     jobs = trace.jobs
-    request_s, processors = np.maximum(as_float(jobs.requested_s), 1.0), as_float(jobs.procs)
-    user = np.unique(np.append(-1, np.maximum(jobs.user, -1)), return_inverse=True)[1][1:]
-    equal = np.stack([as_float(user), request_s, processors])
-    return Facts(
-        submit_s=as_float(jobs.submit_s),
-        request_s=request_s,
-        log_request=np.log1p(request_s) / LOG_SPAN,
-        processors=processors,
-        log_size=np.log1p(processors) / np.log1p(float(trace.max_procs)),
-        user=user.astype(np.int64),
-        alike=np.unique(equal, axis=1, return_inverse=True)[1].reshape(-1),
-        total=np.asarray([float(trace.max_procs)]),
+    users = np.unique(np.append(-1, np.maximum(jobs.user, -1)), return_inverse=True)[1][1:]
+    columns = JobColumns.of(
+        as_float(jobs.submit_s),
+        requested_s=as_float(jobs.requested_s),
+        processors=as_float(jobs.procs),
+        user_idx=users - 1,
     )
+    return features.facts_of(columns, float(trace.max_procs))
 
 
 class RlsRollout:
@@ -52,16 +47,13 @@ class RlsRollout:
     """
 
     def __init__(self, trace: RlsTrace, backfill: bool) -> None:
-        from shunter.scheduler.kernels.features import NUM_CONTEXT, NUM_FEATURES, NUM_HISTORY_ROWS, Histories
+        from shunter.scheduler.kernels.features import NUM_CONTEXT, NUM_FEATURES
         from shunter.sim.compat import rls_kernel as kernel
 
         self.trace = trace
         self.backfill = bool(backfill)
         self.facts = facts_of(trace)
-        self.histories = Histories(
-            np.zeros((NUM_HISTORY_ROWS, int(self.facts.user.max()) + 1)),
-            np.zeros((NUM_HISTORY_ROWS, int(self.facts.alike.max()) + 1)),
-        )
+        self.histories = features.new_histories(self.facts)
         self._context = np.zeros(NUM_CONTEXT)
         self._features = np.zeros(NUM_FEATURES)
         jobs = trace.jobs
