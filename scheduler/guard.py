@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PARAMETERS = {
     "bound_h": 24.0,
     "bound_requests": 10.0,
+    "bound_drains": 5.0,
     "classes": 0.0,
     "outside": 0.25,
     "budget_ms": 0.0,
@@ -39,8 +40,11 @@ class Guard:
     """The settings; by default nothing is guarded but that scores are finite numbers.
 
     Attributes:
-        bound_s: A job that has waited so long, and ``bound_requests`` times its request, goes first; …
-        bound_requests: … both 0 for never.
+        bound_s: A job that has waited so long, …
+        bound_requests: … and so many times its request (both 0 for never), …
+        bound_drains: … and so many times as long as the cluster would need for all that waits, goes first: of several
+            such jobs the one that was submitted first. Without this last condition a cluster that is asked for more
+            than it can do would fall back to first come, first served.
         keeps_classes: Jobs of a higher priority come before all others, whatever the scores.
         most_outside: Share of the queue's features outside the range seen in training from which on the heuristic
             decides; inf for any.
@@ -51,6 +55,7 @@ class Guard:
 
     bound_s: float = 0.0
     bound_requests: float = 0.0
+    bound_drains: float = 0.0
     keeps_classes: bool = False
     most_outside: float = np.inf
     budget_s: float = np.inf
@@ -65,6 +70,7 @@ class Guard:
         return cls(
             bound_s=3600.0 * given["bound_h"],
             bound_requests=given["bound_requests"],
+            bound_drains=given["bound_drains"],
             keeps_classes=given["classes"] != 0.0,
             most_outside=given["outside"] or np.inf,
             budget_s=given["budget_ms"] / 1000.0 or np.inf,
@@ -93,12 +99,22 @@ class Seen(NamedTuple):
         return cls(np.full(NUM_FEATURES, -np.inf), np.full(NUM_FEATURES, np.inf))
 
 
-def rules_of(guard: Guard, *, request_s: FloatArray, fallback: FloatArray, priority: FloatArray, seen: Seen) -> Rules:
-    """The guard's rules for jobs with these requests, heuristic scores and priorities, (J,) each."""
+def rules_of(
+    guard: Guard,
+    *,
+    request_s: FloatArray,
+    work_s: FloatArray,
+    fallback: FloatArray,
+    priority: FloatArray,
+    seen: Seen,
+) -> Rules:
+    """The guard's rules for jobs with these requests, work, heuristic scores and priorities, (J,) each."""
     from shunter.scheduler.kernels.guarding import NUM_COUNTS, Rules
 
     return Rules(
         late_after_s=guard.late_after_s(request_s),
+        work_s=np.ascontiguousarray(work_s, dtype=np.float64),
+        drains=np.asarray([guard.bound_drains]),
         fallback=np.ascontiguousarray(fallback, dtype=np.float64),
         priority=np.ascontiguousarray(priority, dtype=np.float64),
         keeps_classes=np.asarray([int(guard.keeps_classes)]),
@@ -115,7 +131,7 @@ class Verdict(NamedTuple):
     Attributes:
         order: (Q,) jobs, first to last.
         reason: A name of ``REASONS`` but the last: whose order it is, and why.
-        num_late: Jobs that had waited too long and came first.
+        num_late: Jobs that had waited too long; the first of them came first.
     """
 
     order: IntArray
@@ -131,6 +147,7 @@ def guarded_order(
     fallback: FloatArray,
     wait_s: FloatArray,
     request_s: FloatArray,
+    work_s: FloatArray | None = None,
     priority: FloatArray | None = None,
     seen: Seen | None = None,
     paused: bool = False,
@@ -144,6 +161,7 @@ def guarded_order(
         fallback: (Q,) the heuristic's scores.
         wait_s: (Q,) seconds waited.
         request_s: (Q,) requested times.
+        work_s: (Q,) seconds in which the whole cluster could do each; 0 by default.
         priority: (Q,) classes; none by default.
         seen: Range seen in training; anything by default.
         paused: Inference has been too slow: the heuristic decides.
@@ -152,9 +170,11 @@ def guarded_order(
     from shunter.scheduler.kernels.sorting import new_sorting
 
     count = len(scores)
+    work = np.zeros(count) if work_s is None else work_s
     rules = rules_of(
         guard,
         request_s=request_s,
+        work_s=work,
         fallback=fallback,
         priority=np.zeros(count) if priority is None else priority,
         seen=seen or Seen.anything(),
@@ -162,7 +182,7 @@ def guarded_order(
     rules.counts[guarding.PAUSED] = int(paused)
     key, rows = np.array(scores, dtype=np.float64), np.arange(count)
     reason = guarding.verdict(rules, key, *count_outside(rules, features))
-    late = int((wait_s >= rules.late_after_s).sum())
+    late = int((wait_s >= np.maximum(rules.late_after_s, guard.bound_drains * work.sum())).sum())
     guarding.arrange(rules, reason, -wait_s, 0.0, rows, key, new_sorting(count), key.view(np.int64))
     return Verdict(rows, REASONS[reason], late)
 

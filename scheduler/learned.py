@@ -84,6 +84,7 @@ class LearnedOrder:
         self.rules = rules_of(
             self.guard,
             request_s=source.facts.request_s,
+            work_s=source.facts.request_s * source.facts.processors / max(total_processors, 1e-9),
             fallback=heuristic.score(QueueView(0.0, columns, total_processors)),
             priority=columns.priority,
             seen=chosen.seen or Seen.anything(),

@@ -214,8 +214,16 @@ class Simulation:
 
     @property
     def _may_leave_unsorted(self) -> bool:
-        """Whether a queue of which no job fits needs no order: none is stopped, promised or told why it waits."""
-        is_plain = self.rounds is None and not self.options.preemption.rules and self.waits_s is None
+        """Whether a queue of which no job fits needs no order: none is stopped, promised or told why it waits.
+
+        The portfolio looks ahead when it is due, and has to be asked.
+        """
+        is_plain = (
+            self.rounds is None
+            and self.portfolio is None
+            and not self.options.preemption.rules
+            and self.waits_s is None
+        )
         by_score = not self.options.settings.ordering.ordering.needs_shares  # those depend on the order before
         return is_plain and by_score and not self.state.counters[at.LISTED]
 

@@ -26,7 +26,9 @@ class Rules(NamedTuple):
     """The guard's rules for a fixed list of jobs.
 
     Attributes:
-        late_after_s: (J,) wait from which on a job goes first; inf for never.
+        late_after_s: (J,) wait from which on a job may go first; inf for never.
+        work_s: (J,) seconds in which the whole cluster could do the job, by its request.
+        drains: (1,) a job goes first once it has waited so many times as long as all that wait would take the cluster.
         fallback: (J,) scores of the heuristic that decides where the network may not.
         priority: (J,) classes, higher before lower.
         keeps_classes: (1,) whether these come before everything else.
@@ -37,6 +39,8 @@ class Rules(NamedTuple):
     """
 
     late_after_s: FloatArray
+    work_s: FloatArray
+    drains: FloatArray
     fallback: FloatArray
     priority: FloatArray
     keeps_classes: IntArray
@@ -70,6 +74,18 @@ def verdict(rules: Rules, scores: FloatArray, num_outside: Int, num_values: Int,
 
 
 @compiled
+def first_late(rules: Rules, submit_s: FloatArray, now_s: float, rows: IntArray) -> Int:
+    """Place in ``rows`` (Q,), which ascend, of the job that has waited longest of those that waited too long; or −1."""
+    queued_s = 0.0
+    for i in range(len(rows)):
+        queued_s += rules.work_s[rows[i]]
+    for i in range(len(rows)):
+        if now_s - submit_s[rows[i]] >= max(rules.late_after_s[rows[i]], rules.drains[0] * queued_s):
+            return np.int64(i)
+    return np.int64(-1)
+
+
+@compiled
 def arrange(
     rules: Rules,
     reason: Int,
@@ -81,16 +97,13 @@ def arrange(
     bits_of: IntArray,
 ) -> None:
     """Put ``rows`` (Q,), which ascend, in the order of ``key`` (Q,), or of the heuristic's scores, within the rules."""
-    num_late = 0
+    late = first_late(rules, submit_s, now_s, rows)
     for i in range(len(rows)):
-        row = rows[i]
-        score = key[i] if reason == FOLLOWED else rules.fallback[row]
-        if now_s - submit_s[row] >= rules.late_after_s[row]:
-            score = -np.inf
-            num_late += 1
+        score = key[i] if reason == FOLLOWED else rules.fallback[rows[i]]
         key[i] = 0.0 if np.isnan(score) else score
     rules.counts[reason] += 1
-    if num_late > 0:
+    if late >= 0:
+        key[late] = -np.inf
         rules.counts[STARVING] += 1
     if rules.counts[PAUSED] > 0:
         rules.counts[PAUSED] -= 1
