@@ -119,4 +119,35 @@ def starts_of(network: QueueNetwork, ground: Ground) -> FloatArray:
 
     if isinstance(network, KernelNetwork):
         return Rollout(ground.workload, ground.backfill).starts(to_compiled(network), ground.first, ground.last)
-    raise NotImplementedError
+    starts = np.full(ground.workload.num_jobs, np.nan)
+    for first, last in zip(ground.first.tolist(), ground.last.tolist(), strict=True):
+        starts[first:last] = replayed(network, ground, first, last)
+    return starts
+
+
+def replayed(network: QueueNetwork, ground: Ground, first: int, last: int) -> FloatArray:
+    """(last − first,) start times of a stretch under a network that looks at whole queues: through the engine."""
+    import torch
+
+    from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
+    from shunter.sim.replay import simulate
+
+    def scorer(features: FloatArray) -> FloatArray:
+        with torch.no_grad():
+            scores: FloatArray = network(torch.as_tensor(features, dtype=torch.float32)).numpy().astype(np.float64)
+        return scores
+
+    workload = ground.workload
+    ordering = ChosenOrdering(choose_ordering("learned").ordering, {}, scorer)
+    window = (first, last - first)
+    jobs = simulate(
+        workload.trace,
+        policy=ordering,
+        backfill=ground.backfill,
+        cluster=workload.cluster,
+        window=window,
+        details=False,
+    ).jobs
+    # The window's times begin with its first submission; those of the whole trace are what others count by.
+    waits: FloatArray = (jobs["start_s"] - jobs["submit_s"]).to_numpy()
+    return workload.columns.submit_s[first:last] + waits
