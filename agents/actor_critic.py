@@ -7,7 +7,7 @@ of padded queues; where queues are short it is many times as fast.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +26,28 @@ CRITIC_UNITS = 32
 ROOM = 65_536
 """Rows for which a new buffer has room; it grows."""
 
+TOLD = ("jobs to start", "time to the last submission", "lost by the baseline", "lost", "ahead", "baseline's queue")
+"""What the critic alone is told, in the last row of an observation: see ``ppo.AgainstBaseline``."""
+
 LENGTH_SPAN = 4.0
 """The logarithm of the queue's length is divided by this."""
+
+
+class Seen(NamedTuple):
+    """What a policy sees.
+
+    Attributes:
+        queues: The visible jobs of B queues.
+        told: (B, T) what the critic alone is told.
+    """
+
+    queues: Queues
+    told: Tensor
+
+    @classmethod
+    def of(cls, observation: Tensor) -> Seen:
+        """From observations (B, K + 1, F + 1), whose last row is for the critic."""
+        return cls(pack(observation[:, :-1]), observation[:, -1, : len(TOLD)])
 
 
 class Choice:
@@ -67,8 +87,9 @@ class Choice:
 class QueuePolicy(MaskableActorCriticPolicy):
     """Actor and critic on one trunk: logits are the negative scores of a queue network.
 
-    What the critic is told, and the logit of waiting, is the mean over the queue of what the trunk knows of each job
-    and of the features themselves, so both are indifferent to the order of the rows, too.
+    Observations (B, K + 1, F + 1) have a last row that tells the critic alone how the window stands. What else the
+    critic knows, and what the logit of waiting follows from, is the mean over the queue of what the trunk knows of
+    each job and of the features themselves, so both are indifferent to the order of the rows, too.
 
     Args:
         make_network: Makes the network, of which this policy holds one.
@@ -81,49 +102,51 @@ class QueuePolicy(MaskableActorCriticPolicy):
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
         self.network = self.make_network()
-        places, columns = self.observation_space.shape
-        self.places = places
+        rows, columns = self.observation_space.shape
+        self.places = rows - 1
         width = self.network.width + columns - 1 + 1
-        self.critic = nn.Sequential(nn.Linear(width, CRITIC_UNITS), nn.ReLU(), nn.Linear(CRITIC_UNITS, 1))
+        told = nn.Linear(width + len(TOLD), CRITIC_UNITS)
+        self.critic = nn.Sequential(told, nn.ReLU(), nn.Linear(CRITIC_UNITS, 1))
         self.wait = nn.Linear(width, 1)
         nn.init.zeros_(self.wait.weight)
         nn.init.zeros_(self.wait.bias)
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1.0), **self.optimizer_kwargs)
 
-    def judge(self, queues: Queues) -> tuple[Tensor, Tensor]:
+    def judge(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """(B, L + 1) logits and (B,) values."""
+        queues = seen.queues
         scores, known = self.network.encode(queues)
         length = torch.bincount(queues.queue, minlength=queues.num_queues).unsqueeze(1)
         length = torch.log1p(length.to(known.dtype)) / LENGTH_SPAN
         pooled = torch.cat((queues.mean(known), queues.mean(queues.rows), length), 1)
         logits = torch.cat((queues.spread(-scores, FORBIDDEN), self.wait(pooled)), 1)
-        return logits, self.critic(pooled).squeeze(1)
+        return logits, self.critic(torch.cat((pooled, seen.told), 1)).squeeze(1)
 
     def forward(
         self, obs: Tensor, deterministic: bool = False, action_masks: np.ndarray[Any, Any] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Actions (B,), values (B, 1) and log probabilities (B,) of observations (B, K, F + 1)."""
-        logits, values = self.judge(pack(obs))
+        """Actions (B,), values (B, 1) and log probabilities (B,) of observations (B, K + 1, F + 1)."""
+        logits, values = self.judge(Seen.of(obs))
         choice = Choice(logits, self._all_or(action_masks, obs))
         actions = choice.draw(greedy=deterministic)
         return actions, values.unsqueeze(1), choice.log_prob(actions)
 
     def evaluate_actions(
-        self, obs: Tensor | Queues, actions: Tensor, action_masks: Tensor | None = None
+        self, obs: Tensor | Seen, actions: Tensor, action_masks: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Values (B, 1), log probabilities (B,) of the actions, and entropies (B,)."""
-        queues = obs if isinstance(obs, Queues) else pack(obs)
-        logits, values = self.judge(queues)
-        choice = Choice(logits, self._all_or(action_masks, queues.rows, queues.num_queues))
+        seen = obs if isinstance(obs, Seen) else Seen.of(obs)
+        logits, values = self.judge(seen)
+        choice = Choice(logits, self._all_or(action_masks, seen.told))
         return values.unsqueeze(1), choice.log_prob(actions), choice.entropy()
 
     def predict_values(self, obs: Tensor) -> Tensor:
         """Values (B, 1) of observations."""
-        return self.judge(pack(obs))[1].unsqueeze(1)
+        return self.judge(Seen.of(obs))[1].unsqueeze(1)
 
     def get_distribution(self, obs: Tensor, action_masks: np.ndarray[Any, Any] | None = None) -> MaskableDistribution:
         """The distribution over all K + 1 actions, as callers outside training expect it."""
-        logits, _ = self.judge(pack(obs))
+        logits, _ = self.judge(Seen.of(obs))
         full = logits.new_full((len(logits), self.places + 1), FORBIDDEN)
         full[:, : logits.shape[1] - 1] = logits[:, :-1]
         full[:, -1] = logits[:, -1]
@@ -131,10 +154,10 @@ class QueuePolicy(MaskableActorCriticPolicy):
         distribution.apply_masking(action_masks)
         return distribution
 
-    def _all_or(self, masks: Any, like: Tensor, count: int | None = None) -> Tensor:
+    def _all_or(self, masks: Any, like: Tensor) -> Tensor:
         """Masks as a tensor; everything is allowed without."""
         if masks is None:
-            return torch.ones(count or len(like), self.places + 1, dtype=torch.bool)
+            return torch.ones(len(like), self.places + 1, dtype=torch.bool)
         return torch.as_tensor(masks).to(torch.bool)
 
 
@@ -147,6 +170,7 @@ class QueueBuffer(MaskableRolloutBuffer):
         self.action_masks = np.ones((self.buffer_size, self.n_envs, self.mask_dims), dtype=np.bool_)
         self.num_rows = 0
         self.lengths = np.zeros((self.buffer_size, self.n_envs), dtype=np.int64)
+        self.told = np.zeros((self.buffer_size, self.n_envs, len(TOLD)), dtype=np.float32)
         if not hasattr(self, "rows"):
             self.rows = np.empty((ROOM, self.obs_shape[1] - 1), dtype=np.float32)
             self.slot = np.empty(ROOM, dtype=np.int64)
@@ -162,7 +186,8 @@ class QueueBuffer(MaskableRolloutBuffer):
         action_masks: np.ndarray[Any, Any] | None = None,
     ) -> None:
         """Take in one step of all environments."""
-        present = obs[:, :, -1] > 0.5
+        self.told[self.pos] = obs[:, -1, : len(TOLD)]
+        present = obs[:, :-1, -1] > 0.5
         queue, slot = np.nonzero(present)
         first, self.num_rows = self.num_rows, self.num_rows + len(slot)
         if self.num_rows > len(self.slot):
@@ -188,13 +213,14 @@ class QueueBuffer(MaskableRolloutBuffer):
             # Rows stand in the order of time, everything else is handed out environment by environment.
             self.first = (ends - self.lengths).swapaxes(0, 1).reshape(-1)
             self.lengths = self.lengths.swapaxes(0, 1).reshape(-1)  # type: ignore[assignment]
+            self.told = self.swap_and_flatten(self.told)
             self.observations = np.zeros((self.buffer_size, self.n_envs, 0), dtype=np.float32)
         yield from super().get(batch_size)
 
     def _get_samples(self, batch_inds: np.ndarray[Any, Any], env: Any = None) -> MaskableRolloutBufferSamples:
         del env
         return MaskableRolloutBufferSamples(
-            self.queues(batch_inds),
+            Seen(self.queues(batch_inds), torch.as_tensor(self.told[batch_inds])),
             *(
                 self.to_torch(values[batch_inds].reshape(-1))
                 for values in (self.actions, self.values, self.log_probs, self.advantages, self.returns)

@@ -19,6 +19,7 @@ def learning_curve(curves: Mapping[int, Sequence[Point]], title: str) -> bytes:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -34,6 +35,8 @@ def learning_curve(curves: Mapping[int, Sequence[Point]], title: str) -> bytes:
         below.plot([step for step, _ in known], [wins for _, wins in known], color=colour)
     above.axhline(1.0, color="0.5", lw=1)
     above.set_yscale("log")
+    for which in (above.yaxis.set_major_formatter, above.yaxis.set_minor_formatter):
+        which(FuncFormatter(lambda ratio, _: f"{ratio:g}"))
     above.set_ylabel("validation: policy / best heuristic")
     above.set_title(title)
     above.legend(fontsize="small", ncols=min(3, len(curves)), loc="upper right")

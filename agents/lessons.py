@@ -25,6 +25,9 @@ HEURISTICS = ("fcfs", "sjf", "saf", "smallest", "largest", "f1", "f2", "f3", "f4
 WINDOWS_TRIED = 48
 """Windows of each trace on which the best heuristic is sought."""
 
+BOUND_S = 10.0
+"""Requests below this count as this where a wait is weighed by them."""
+
 FLOORS = {"avg_bounded_slowdown": 0.0, "avg_wait_s": 60.0, "avg_jct_s": 0.0}
 """What is added to a metric before ratios are taken: a wait may be nothing."""
 
@@ -121,6 +124,74 @@ def generated_lessons(
     return lessons
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What the baseline has lost on a window by any time: what has come together of the metric, waiting jobs included.
+
+    A job that has started counts with its value. One that waits counts with its wait, for the slowdown over its
+    request, as the potential of the environment does (``agents.rewards``).
+
+    Attributes:
+        total: The metric in the end, without the floor.
+        floor: What is added before ratios are taken.
+        begin_s: First submission of a job that counts.
+        end_s: Last submission.
+        time_s: (E,) submissions and starts, since ``begin_s``.
+        offset: (E,) what has been lost from this event on is offset + slope · time.
+        slope: (E,) the same.
+        waiting: (E,) jobs that wait from this event on.
+    """
+
+    total: float
+    floor: float
+    begin_s: float
+    end_s: float
+    time_s: FloatArray
+    offset: FloatArray
+    slope: FloatArray
+    waiting: IntArray
+
+    @classmethod
+    def of(cls, workload: Workload, start_s: FloatArray, rows: slice, metric: str) -> Pace:
+        """From the start times (J,) of the jobs in ``rows``, those that count."""
+        columns = workload.columns
+        ran = np.flatnonzero(~np.isnan(start_s[rows])) + rows.start
+        begin_s, count = float(columns.submit_s[ran].min()), len(ran)
+        submit_s, started_s = columns.submit_s[ran] - begin_s, start_s[ran] - begin_s
+        is_slowdown = metric == "avg_bounded_slowdown"
+        weight = (1.0 / np.maximum(columns.requested_s[ran], BOUND_S) if is_slowdown else np.ones(count)) / count
+        measured = metric if is_slowdown else "avg_wait_s"
+        value = values_of(workload, start_s, rows, measured) / count
+        time_s = np.concatenate([submit_s, started_s])
+        order = np.argsort(time_s, kind="stable")
+        one = np.ones(count, np.int64)
+        floor = FLOORS[metric] + (float(workload.run_s[ran].mean()) if metric == "avg_jct_s" else 0.0)
+        return cls(
+            total=float(value.sum()),
+            floor=floor,
+            begin_s=begin_s,
+            end_s=begin_s + float(submit_s.max()),
+            time_s=time_s[order],
+            offset=np.cumsum(np.concatenate([-weight * submit_s, value + weight * submit_s])[order]),
+            slope=np.cumsum(np.concatenate([weight, -weight])[order]),
+            waiting=np.cumsum(np.concatenate([one, -one])[order]),
+        )
+
+    @classmethod
+    def nothing(cls) -> Pace:
+        """Of no window."""
+        none = np.zeros(0)
+        return cls(1.0, 0.0, 0.0, 0.0, none, none, none, none.astype(np.int64))
+
+    def lost(self, now_s: float) -> tuple[float, int]:
+        """What has been lost by ``now_s``, and how many jobs wait then."""
+        since_s = now_s - self.begin_s
+        event = int(self.time_s.searchsorted(since_s, side="right")) - 1
+        if event < 0:
+            return 0.0, 0
+        return float(self.offset[event] + self.slope[event] * since_s), int(self.waiting[event])
+
+
 class Yardstick:
     """What a heuristic reaches on windows of lessons, replayed compiled.
 
@@ -139,12 +210,21 @@ class Yardstick:
             for lesson in lessons
         ]
 
-    def reached(self, lesson: int, first: int, warm: int | None = None) -> float:
-        """The metric of the window whose first job that counts is row ``first``, ``warm`` jobs before it included."""
-        rollout, count = self.rollouts[lesson], self.settings.jobs
-        warm = self.settings.warm_jobs if warm is None else warm
-        starts = rollout.starts(None, np.asarray([first - warm]), np.asarray([first + count]))
-        return metric_of(rollout.workload, starts, slice(first, first + count), self.settings.metric)
+    def reached(self, lesson: int, first: int) -> float:
+        """The metric of the window whose first job that counts is row ``first``."""
+        starts = self._starts(lesson, first, self.settings.warm_jobs)
+        rows = slice(first, first + self.settings.jobs)
+        return metric_of(self.rollouts[lesson].workload, starts, rows, self.settings.metric)
+
+    def pace(self, lesson: int, first: int, warm: int) -> Pace:
+        """How the metric of a window comes together; ``warm`` jobs before its first one are replayed with it."""
+        starts = self._starts(lesson, first, warm)
+        rows = slice(first, first + self.settings.jobs)
+        return Pace.of(self.rollouts[lesson].workload, starts, rows, self.settings.metric)
+
+    def _starts(self, lesson: int, first: int, warm: int) -> FloatArray:
+        last = first + self.settings.jobs
+        return self.rollouts[lesson].starts(None, np.asarray([first - warm]), np.asarray([last]))
 
 
 def fixed_scores(workload: Workload, heuristic: str) -> FloatArray:

@@ -12,17 +12,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from shunter.agents.actor_critic import QueueBuffer, QueuePolicy
-from shunter.agents.lessons import FLOORS, Yardstick
+from shunter.agents.actor_critic import LENGTH_SPAN, TOLD, QueueBuffer, QueuePolicy
+from shunter.agents.env_layout import COUNTED, TO_START
+from shunter.agents.lessons import Pace, Yardstick
 from shunter.agents.networks import KINDS, QueueNetwork
+from shunter.agents.rewards import TERMS
 from shunter.agents.settings import PpoSettings, Settings
 from shunter.scheduler.types import AnyArray, FloatArray
 
-REWARDS = {"avg_bounded_slowdown": "bsld", "avg_wait_s": "wait", "avg_jct_s": "jct"}
-"""Metric → reward of the environment whose sum over an episode is minus that metric."""
+REWARDS = {"avg_bounded_slowdown": "bsld", "avg_wait_s": "wait", "avg_jct_s": "wait"}
+"""Metric → reward of the environment; from submission to end is the wait and what no order changes."""
 
 LEAST_SPREAD = 1e-4
 
@@ -42,7 +45,7 @@ class Episode:
     steps: int
 
 
-class Spread:
+class SpreadOfReturns:
     """Running variance of returns, by which rewards are divided (Welford; Chan, Golub & LeVeque, 1979)."""
 
     def __init__(self) -> None:
@@ -71,53 +74,58 @@ class Spread:
 
 
 class AgainstBaseline(VecEnvWrapper):
-    """Rewards an environment's decisions by what they change against the baseline, divided by the spread of returns.
+    """Rewards decisions by how far they get ahead of the baseline on the same window, divided by the spread of returns.
 
-    With the metric's accumulated part c, over the baseline's metric of the same window, a step from c to c′ is worth
-    log(1 + c) − log(1 + c′) (``log-ratio``) or c − c′ (``difference``), and the last one so much more that an episode
-    which reaches what the baseline does returns 0. The former does not let one lost window outweigh many won.
+    With c the part of the metric that has been lost by now, waiting jobs included, and b what the baseline had lost by
+    the same time, both over the baseline's metric of the whole window, a policy is ahead by log(1 + b) − log(1 + c)
+    (``log-ratio``) or b − c (``difference``). A step is worth by how much that changes. The sum over an episode is what
+    it is in the end: 0 where as much is reached as by the baseline. The former does not let one lost window outweigh
+    many won. What the baseline loses meanwhile depends on the window and the time alone, so it is a potential (Ng,
+    Harada & Russell, ICML 1999) that takes out of returns what the window does by itself (Mao et al., ICLR 2019).
+
+    One more row is added to observations: ``told``, for the critic alone.
 
     Attributes:
         episodes: Those that ended since they were last taken.
         spread: Of the returns.
     """
 
-    def __init__(self, venv: VecEnv, yardstick: Yardstick, settings: Settings, spread: Spread) -> None:
-        super().__init__(venv)
+    def __init__(self, venv: VecEnv, yardstick: Yardstick, settings: Settings, spread: SpreadOfReturns) -> None:
+        places, columns = venv.observation_space.shape
+        super().__init__(venv, spaces.Box(-np.inf, np.inf, (places + 1, columns), np.float32))
         self.yardstick, self.spread, self.gamma = yardstick, spread, settings.ppo.gamma
-        self.floor = FLOORS[settings.windows.metric]
         self.by_log = settings.windows.reward == "log-ratio"
+        self.measured = TERMS[REWARDS[settings.windows.metric]].metric
         self.episodes: list[Episode] = []
-        self.baseline = np.ones(self.num_envs)
-        self.par = np.zeros(self.num_envs)
-        self.reached = np.zeros(self.num_envs)
-        self.returned = np.zeros(self.num_envs)
+        self.pace: list[Pace] = [Pace.nothing()] * self.num_envs
+        self.lost = np.zeros(self.num_envs)
+        self.ahead = np.zeros(self.num_envs)
         self.discounted = np.zeros(self.num_envs)
         self.steps = np.zeros(self.num_envs, np.int64)
+        self.told = np.zeros((self.num_envs, 1, columns), np.float32)
 
     def reset(self) -> AnyArray:
         """Begin new episodes in all environments."""
-        observation: AnyArray = self.venv.reset()
+        observation = self.venv.reset()
         for env in range(self.num_envs):
             self._begin(env)
-        return observation
+        return self._with_told(observation)
 
     def step_wait(self) -> tuple[AnyArray, AnyArray, AnyArray, list[dict[str, Any]]]:
         """One step of all environments."""
-        observation, cost, done, infos = self.venv.step_wait()
-        before = self.reached / self.baseline
-        self.reached -= cost
-        after = self.reached / self.baseline
-        rewards = np.log1p(before) - np.log1p(after) if self.by_log else before - after
-        rewards = rewards + done * self.par
-        self.returned += rewards
+        observation, gained, done, infos = self.venv.step_wait()
+        self.lost -= gained
         self.steps += 1
+        before = self.ahead.copy()
+        for env in range(self.num_envs):
+            self.ahead[env] = self._end(env, infos[env]) if done[env] else self._look(env)
+        rewards = self.ahead - before
         self.discounted = self.discounted * self.gamma + rewards
         self.spread.add(self.discounted)
-        for env in np.flatnonzero(done):
-            self.episodes.append(Episode(float(after[env]), float(self.returned[env]), int(self.steps[env])))
-            self._begin(int(env))
-        return observation, (rewards / self.spread.deviation).astype(np.float32), done, infos
+        for ended in np.flatnonzero(done):
+            self._begin(int(ended))
+        scaled = (rewards / self.spread.deviation).astype(np.float32)
+        return self._with_told(observation), scaled, done, infos
 
     def take_episodes(self) -> list[Episode]:
         """The episodes that ended since the last call."""
@@ -125,13 +133,48 @@ class AgainstBaseline(VecEnvWrapper):
         return taken
 
     def _begin(self, env: int) -> None:
+        """Measure the baseline on an environment's new window; up to the first decision, both have lost alike."""
         window = self.venv.batch.window[env]
-        self.baseline[env] = self.yardstick.reached(window.source, window.first, window.warm) + self.floor
-        self.reached[env] = self.floor
-        begun = self.floor / self.baseline[env]
-        self.par[env] = np.log(2.0) - np.log1p(begun) if self.by_log else 1.0 - begun
-        self.returned[env] = self.discounted[env] = 0.0
+        self.pace[env] = self.yardstick.pace(window.source, window.first, window.warm)
+        self.lost[env], _ = self.pace[env].lost(self.venv.batch.now_s(env))
+        self.discounted[env] = 0.0
         self.steps[env] = 0
+        self.ahead[env] = self._look(env)
+
+    def _look(self, env: int) -> float:
+        """By how much an environment is ahead now; tells the critic where it stands."""
+        pace, batch = self.pace[env], self.venv.batch
+        now_s = batch.now_s(env)
+        lost, waiting = pace.lost(now_s)
+        whole = pace.total + pace.floor
+        theirs = self._grown((lost + pace.floor) / whole)
+        own = self._grown((self.lost[env] + pace.floor) / whole)
+        marks = batch.marks[env]
+        span_s = max(pace.end_s - pace.begin_s, 1.0)
+        self.told[env, 0, : len(TOLD)] = (
+            marks[TO_START] / marks[COUNTED],
+            max(0.0, (pace.end_s - now_s) / span_s),
+            theirs,
+            own,
+            theirs - own,
+            np.log1p(waiting) / LENGTH_SPAN,
+        )
+        return theirs - own
+
+    def _end(self, env: int, info: dict[str, Any]) -> float:
+        """By how much an episode that is over was ahead in the end."""
+        pace = self.pace[env]
+        ratio = (info["metrics"][self.measured] + pace.floor) / (pace.total + pace.floor)
+        ahead = self._grown(1.0) - self._grown(ratio)
+        self.episodes.append(Episode(ratio, ahead, int(self.steps[env])))
+        return ahead
+
+    def _grown(self, part: float) -> float:
+        """What a part of the baseline's metric counts."""
+        return float(np.log1p(part)) if self.by_log else part
+
+    def _with_told(self, observation: AnyArray) -> AnyArray:
+        return np.concatenate([observation, self.told], 1)
 
 
 def network_maker(settings: Settings) -> Callable[[], QueueNetwork]:

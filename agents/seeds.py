@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sb3_contrib import MaskablePPO
 
     from shunter.agents.networks import QueueNetwork
-    from shunter.agents.ppo import AgainstBaseline, Rate, Spread
+    from shunter.agents.ppo import AgainstBaseline, Rate, SpreadOfReturns
     from shunter.agents.validation import Standing, Validation
     from shunter.scheduler.kernels.network import Network
 
@@ -188,10 +188,10 @@ class Training:
     def __init__(self, task: Task, rate: Rate) -> None:
         import torch
 
-        from shunter.agents.ppo import Spread
+        from shunter.agents.ppo import SpreadOfReturns
 
         self.task, self.rate = task, rate
-        self.progress, self.spread = Progress(), Spread()
+        self.progress, self.spread = Progress(), SpreadOfReturns()
         self.model: MaskablePPO | None = None
         self.stage = -1
         self.lessons: list[Lesson] = []
@@ -409,7 +409,7 @@ def progress_of(content: dict[str, Any]) -> Progress:
     )
 
 
-def make_env(lessons: Sequence[Lesson], settings: Settings, heuristic: str, spread: Spread) -> AgainstBaseline:
+def make_env(lessons: Sequence[Lesson], settings: Settings, heuristic: str, spread: SpreadOfReturns) -> AgainstBaseline:
     """The environments of a stage, rewarded against the baseline."""
     from shunter.agents.ppo import REWARDS, AgainstBaseline
     from shunter.agents.vector import VectorSchedulingEnv
@@ -423,6 +423,7 @@ def make_env(lessons: Sequence[Lesson], settings: Settings, heuristic: str, spre
         warm_policy=heuristic,
         backfill=windows.backfill,
         reward=REWARDS[windows.metric],
+        shaping=1.0,  # what waiting jobs lose is felt while they wait
         visible=windows.visible,
         allow_wait=windows.allow_wait,
     )

@@ -126,8 +126,9 @@ def collect(env: Any, opinion: Opinion, count: int, should_stop: Callable[[], bo
     found = 0
     while found < count and not (should_stop is not None and parts and should_stop()):
         allowed = np.stack(env.env_method("action_masks"))
-        scores = opinion(env.batch, observation)
-        part = Decisions.of_queues(observation, allowed[:, :-1], scores)
+        shown = observation[:, : allowed.shape[1] - 1]  # without what a wrapper tells the critic
+        scores = opinion(env.batch, shown)
+        part = Decisions.of_queues(shown, allowed[:, :-1], scores)
         parts.append(part)
         found += len(part)
         open_to = np.where(allowed[:, :-1], scores, np.inf)

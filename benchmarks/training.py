@@ -70,7 +70,7 @@ def side_by_side(processes: int, log: Path | None, load: float, steps: int, setu
 def measure(trace: Trace, load: float, steps: int, seed: int, settings: dict[str, Any]) -> dict[str, float]:
     """Train on the first jobs of a trace: a rollout and an update outside the clock, then ``steps`` inside it."""
     from shunter.agents.lessons import Lesson, at_load
-    from shunter.agents.ppo import Rate, Spread, make_model
+    from shunter.agents.ppo import Rate, SpreadOfReturns, make_model
     from shunter.agents.seeds import make_env
     from shunter.agents.settings import load_settings
     from shunter.sim.workload import prepare
@@ -78,7 +78,7 @@ def measure(trace: Trace, load: float, steps: int, seed: int, settings: dict[str
     chosen = load_settings().with_values(settings)
     dense = at_load(trace, load)
     lesson = Lesson(trace.name, prepare(dense, trace.cluster), 0, len(trace.jobs) * 6 // 10)
-    env = make_env([lesson], chosen, "saf", Spread())
+    env = make_env([lesson], chosen, "saf", SpreadOfReturns())
     model = make_model(env, chosen, seed, Rate(chosen.ppo))
     one = chosen.ppo.steps * chosen.ppo.environments
     model.learn(one)

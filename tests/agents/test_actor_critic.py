@@ -10,8 +10,8 @@ pytest.importorskip("sb3_contrib", reason="needs shunter[train]")
 
 from gymnasium import spaces  # noqa: E402
 
-from shunter.agents.actor_critic import Choice, QueueBuffer, QueuePolicy  # noqa: E402
-from shunter.agents.networks import AttentionNetwork, KernelNetwork, pack  # noqa: E402
+from shunter.agents.actor_critic import TOLD, Choice, QueueBuffer, QueuePolicy, Seen  # noqa: E402
+from shunter.agents.networks import AttentionNetwork, KernelNetwork  # noqa: E402
 from shunter.scheduler.kernels.features import NUM_FEATURES  # noqa: E402
 
 torch.set_num_threads(1)
@@ -20,20 +20,21 @@ PLACES, ENVS, STEPS = 9, 3, 5
 
 
 def observations(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Queues of all lengths (ENVS, K, F + 1), and masks that allow some of the jobs and, now and then, to wait."""
+    """Queues (ENVS, K + 1, F + 1) of all lengths, the last row for the critic, and masks that allow some jobs."""
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(ENVS, PLACES, NUM_FEATURES + 1)).astype(np.float32)
     rows[:, :, -1] = np.arange(PLACES) < rng.integers(1, PLACES + 1, (ENVS, 1))
     rows[rows[:, :, -1] == 0] = 0.0
+    told = rng.normal(size=(ENVS, 1, NUM_FEATURES + 1)).astype(np.float32)
     masks = np.concatenate([rows[:, :, -1] * (rng.random((ENVS, PLACES)) < 0.7) > 0, rng.random((ENVS, 1)) < 0.3], 1)
     masks[:, 0] = True
-    return rows, masks
+    return np.concatenate([rows, told], 1), masks
 
 
 def policy(network: type = KernelNetwork) -> QueuePolicy:
     torch.manual_seed(0)
     made = QueuePolicy(
-        spaces.Box(-np.inf, np.inf, (PLACES, NUM_FEATURES + 1)),
+        spaces.Box(-np.inf, np.inf, (PLACES + 1, NUM_FEATURES + 1)),
         spaces.Discrete(PLACES + 1),
         lambda _: 1e-3,
         make_network=network,
@@ -68,7 +69,7 @@ def test_the_policy_judges_as_its_full_distribution_does(network: type) -> None:
         full = made.get_distribution(seen, masks)
         assert all(masks[env, action] for env, action in enumerate(actions))
         torch.testing.assert_close(log_probability, full.log_prob(actions), rtol=0.0, atol=1e-5)
-        again, log_again, entropy = made.evaluate_actions(pack(seen), actions, torch.as_tensor(masks))
+        again, log_again, entropy = made.evaluate_actions(Seen.of(seen), actions, torch.as_tensor(masks))
         torch.testing.assert_close(log_again, log_probability)
         torch.testing.assert_close(entropy, full.entropy(), rtol=0.0, atol=1e-5)
         torch.testing.assert_close(again, values)
@@ -81,7 +82,8 @@ def test_the_critic_does_not_care_for_the_order_of_the_queue() -> None:
     made, (rows, _) = policy(), observations(2)
     with torch.no_grad():
         before = made.predict_values(torch.as_tensor(rows))
-        after = made.predict_values(torch.as_tensor(rows[:, ::-1].copy()))
+        turned = np.concatenate([rows[:, -2::-1], rows[:, -1:]], 1)
+        after = made.predict_values(torch.as_tensor(turned))
     torch.testing.assert_close(before, after, rtol=0.0, atol=1e-5)
 
 
@@ -96,7 +98,7 @@ def test_actor_and_critic_share_the_trunk() -> None:
 def test_the_buffer_gives_back_every_step_once() -> None:
     buffer = QueueBuffer(
         STEPS,
-        spaces.Box(-np.inf, np.inf, (PLACES, NUM_FEATURES + 1)),
+        spaces.Box(-np.inf, np.inf, (PLACES + 1, NUM_FEATURES + 1)),
         spaces.Discrete(PLACES + 1),
         "cpu",
         gamma=1.0,
@@ -116,13 +118,15 @@ def test_the_buffer_gives_back_every_step_once() -> None:
         buffer.compute_returns_and_advantage(torch.zeros(ENVS, 1), np.ones(ENVS, np.bool_))
         found = []
         for sample in buffer.get(4):
-            spread = sample.observations.spread(sample.observations.rows, 0.0).numpy()
+            queues = sample.observations.queues
+            spread = queues.spread(queues.rows, 0.0).numpy()
             for i, number in enumerate(sample.old_log_prob.int().tolist()):
                 rows, masks = put[number]
                 found.append(number)
                 assert int(sample.actions[i]) == number % (PLACES + 1)
                 np.testing.assert_array_equal(sample.action_masks[i].numpy(), masks)
-                present = rows[:, -1] > 0
-                np.testing.assert_array_equal(spread[i][: present.sum()], rows[present, :-1])
+                np.testing.assert_array_equal(sample.observations.told[i].numpy(), rows[-1, : len(TOLD)])
+                present = rows[:-1, -1] > 0
+                np.testing.assert_array_equal(spread[i][: present.sum()], rows[:-1][present, :-1])
                 assert not spread[i][present.sum() :].any()
         assert sorted(found) == list(range(ENVS * STEPS))

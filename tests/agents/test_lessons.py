@@ -16,7 +16,7 @@ from shunter.agents.lessons import (
     best_heuristic,
     lessons_of,
 )
-from shunter.agents.ppo import Spread
+from shunter.agents.ppo import SpreadOfReturns
 from shunter.agents.seeds import make_env
 from shunter.agents.teaching import collect, of_heuristic
 from shunter.scheduler.errors import TraceError, UsageError
@@ -66,8 +66,8 @@ def test_a_training_period_shorter_than_a_window_is_refused() -> None:
 
 
 def test_the_yardstick_measures_a_window_as_simulate_does() -> None:
-    settings = small_settings().windows
-    reached = Yardstick([lesson()], settings, "saf").reached(0, 100, warm=0)
+    settings = small_settings().with_values({"windows.warm_jobs": 0}).windows
+    reached = Yardstick([lesson()], settings, "saf").reached(0, 100)
     alone = simulate(small_trace(), policy="saf", backfill="easy", window=(100, settings.jobs))
     assert reached == pytest.approx(alone.metrics["avg_bounded_slowdown"])
 
@@ -97,7 +97,7 @@ def test_orders_that_change_while_jobs_wait_are_no_baseline() -> None:
 def test_who_schedules_as_the_baseline_returns_nothing(metric: str, reward: str) -> None:
     """The environment, the rollout and the rewards agree on every window, warm queues included."""
     settings = small_settings().with_values({"windows.metric": metric, "windows.reward": reward, "windows.visible": 64})
-    env = make_env([lesson()], settings, "sjf", Spread())
+    env = make_env([lesson()], settings, "sjf", SpreadOfReturns())
     env.seed(1)
     decisions = collect(env, of_heuristic("sjf", [lesson()]), 400)
     episodes = env.take_episodes()
@@ -110,7 +110,7 @@ def test_who_schedules_as_the_baseline_returns_nothing(metric: str, reward: str)
 
 def test_rewards_say_how_much_better_than_the_baseline_a_window_went() -> None:
     settings = small_settings().with_values({"windows.visible": 64})
-    env = make_env([lesson()], settings, "largest", Spread())
+    env = make_env([lesson()], settings, "largest", SpreadOfReturns())
     env.seed(2)
     collect(env, of_heuristic("saf", [lesson()]), 600)
     episodes = env.take_episodes()
@@ -120,10 +120,10 @@ def test_rewards_say_how_much_better_than_the_baseline_a_window_went() -> None:
 
 
 def test_returns_are_scaled_to_unit_spread() -> None:
-    spread, rng = Spread(), np.random.default_rng(0)
+    spread, rng = SpreadOfReturns(), np.random.default_rng(0)
     for _ in range(50):
         spread.add(rng.normal(3.0, 20.0, 100))
     assert spread.deviation == pytest.approx(20.0, rel=0.05)
-    again = Spread()
+    again = SpreadOfReturns()
     again.load(spread.state())
     assert again.deviation == spread.deviation
