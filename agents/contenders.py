@@ -64,6 +64,10 @@ class Contender:
             return f"sha256:{self.sha256}"
         return self.policy + PREEMPTS * self.preempts + PREDICTS * self.predicts
 
+    def may_have_seen(self, protocol: Protocol) -> bool:
+        """Whether it may be judged on jobs that it has seen: as published, under the protocol that is published so."""
+        return protocol.name == "rlscheduler" and self.origin == ORIGINS["as-published"]
+
 
 def heuristics(protocol: Protocol, backfills: Sequence[str], chosen: Sequence[str] | None = None) -> list[Contender]:
     """The heuristics and controls that learned policies are set against, and the bounds.

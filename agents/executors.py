@@ -14,9 +14,8 @@ from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from shunter.agents.seeds import Outcome, Point, Task, train_seed
 from shunter.scheduler.errors import ShunterError, UsageError, nearest
 
 EXECUTORS = ("local", "ray")
@@ -26,7 +25,33 @@ STOP = "stop"
 
 POLL_S = 0.3
 
-Report = Callable[[int, Point], None]
+Outcome_co = TypeVar("Outcome_co", covariant=True)
+Outcome = TypeVar("Outcome")
+
+Report = Callable[[int, Any], None]
+"""Called with a seed and where it stands: a dataclass of plain values."""
+
+
+class AnyTask(Protocol[Outcome_co]):
+    """All that the training of one seed depends on; see ``seeds.Task``."""
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it writes."""
+
+    @property
+    def resume(self) -> bool:
+        """Whether it takes up what it finds there."""
+
+    def run(self, report: Report | None, should_stop: Callable[[], bool] | None) -> Outcome_co:
+        """Train."""
+
+    def point(self, values: dict[str, Any]) -> Any:
+        """Where it stands, from the values of a line of ``PROGRESS``."""
 
 
 class TrainingError(ShunterError):
@@ -34,10 +59,12 @@ class TrainingError(ShunterError):
 
 
 def run_tasks(
-    tasks: Sequence[Task],
+    tasks: Sequence[AnyTask[Outcome]],
     executor: str = "local",
     report: Report | None = None,
     should_stop: Callable[[], bool] | None = None,
+    *,
+    workers: int | None = None,
 ) -> list[Outcome]:
     """Train all seeds, as many at a time as there are cores.
 
@@ -46,6 +73,7 @@ def run_tasks(
         executor: ``local`` or ``ray``.
         report: Called with a seed and where it stands, after every round.
         should_stop: Asked several times a second.
+        workers: Processes on this machine; with one, seeds are trained in turn in this very process.
 
     Raises:
         UsageError: An unknown executor, or Ray is not installed.
@@ -57,27 +85,28 @@ def run_tasks(
     stop.unlink(missing_ok=True)
     if executor == "ray":
         return _on_ray(tasks, report, should_stop, stop)
-    if len(tasks) == 1:
-        return [train_seed(tasks[0], _noting(tasks[0], report), should_stop)]
-    return _in_processes(tasks, report, should_stop, stop)
+    workers = min(len(tasks), workers or os.cpu_count() or 1)
+    if workers == 1:
+        return [task.run(_noting(task, report), should_stop) for task in tasks]
+    return _in_processes(tasks, workers, report, should_stop, stop)
 
 
-def train_apart(task: Task) -> Outcome:
+def train_apart(task: AnyTask[Outcome]) -> Outcome:
     """Train a seed in a process of its own: progress into its file, until done or asked to stop."""
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
         os.environ[variable] = "1"
     stop = task.folder.parent / STOP
-    return train_seed(task, _noting(task, None), stop.exists)
+    return task.run(_noting(task, None), stop.exists)
 
 
-def _noting(task: Task, report: Report | None) -> Report:
+def _noting(task: AnyTask[Any], report: Report | None) -> Report:
     """Writes every point into the seed's file, and passes it on."""
     task.folder.mkdir(parents=True, exist_ok=True)
     path = task.folder / PROGRESS
     if not task.resume:
         path.unlink(missing_ok=True)
 
-    def note(seed: int, point: Point) -> None:
+    def note(seed: int, point: Any) -> None:
         with path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(asdict(point)) + "\n")
         if report is not None:
@@ -91,11 +120,14 @@ def _leave_signals_to_the_parent() -> None:
 
 
 def _in_processes(
-    tasks: Sequence[Task], report: Report | None, should_stop: Callable[[], bool] | None, stop: Path
+    tasks: Sequence[AnyTask[Outcome]],
+    workers: int,
+    report: Report | None,
+    should_stop: Callable[[], bool] | None,
+    stop: Path,
 ) -> list[Outcome]:
     import multiprocessing
 
-    workers = min(len(tasks), os.cpu_count() or 1)
     context = multiprocessing.get_context("spawn")  # a forked child would share torch's threads and locks
     poll = _Poll(tasks, report)
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_signals_to_the_parent) as pool:
@@ -116,7 +148,7 @@ def _in_processes(
 
 
 def _on_ray(
-    tasks: Sequence[Task], report: Report | None, should_stop: Callable[[], bool] | None, stop: Path
+    tasks: Sequence[AnyTask[Outcome]], report: Report | None, should_stop: Callable[[], bool] | None, stop: Path
 ) -> list[Outcome]:
     try:
         import ray
@@ -140,8 +172,9 @@ def _on_ray(
 class _Poll:
     """Reports the lines that seeds have added to their files since the last call."""
 
-    def __init__(self, tasks: Sequence[Task], report: Report | None) -> None:
+    def __init__(self, tasks: Sequence[AnyTask[Any]], report: Report | None) -> None:
         self.report = report
+        self.tasks = {task.seed: task for task in tasks}
         self.read = {task.seed: (task.folder / PROGRESS, 0) for task in tasks}
         for seed, (path, _) in self.read.items():
             if path.exists():
@@ -159,4 +192,4 @@ class _Poll:
             whole = text[: text.rfind("\n") + 1]
             self.read[seed] = (path, place + len(whole.encode()))
             for line in whole.splitlines():
-                self.report(seed, Point(**json.loads(line)))
+                self.report(seed, self.tasks[seed].point(json.loads(line)))

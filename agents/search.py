@@ -1,8 +1,8 @@
 """Direct search for the weights of a small network, by covariance matrix adaptation on compiled replays.
 
 No gradients: a candidate is a vector of weights, its cost is what it reaches on a draw of stretches of every trace
-(``objective``). A score that is linear in the features is found in minutes on one core; it is a control in every table,
-and where a network with hidden units starts from.
+(``objective``; under a published protocol, ``courses``). A score that is linear in the features is found in minutes on
+one core; it is a control in every table, and where a network with hidden units starts from.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -92,7 +92,7 @@ class Search:
 
     def run(
         self,
-        grounds: Sequence[Ground],
+        trials: Sequence[Trial],
         *,
         budget_s: float = np.inf,
         after: Callable[[Search], None] | None = None,
@@ -101,15 +101,16 @@ class Search:
         """Search until the generations are done or time is up; returns whether they are done.
 
         Args:
-            grounds: What to try candidates on.
+            trials: What to try candidates on; the mean of their costs counts.
             budget_s: Seconds that this call may take.
             after: Called after every generation: to show progress, or to save.
             should_stop: Asked after every generation.
         """
-        trials = [Trial.of(ground) for ground in grounds]
         begin_s = time.perf_counter()
         while self.generation < self.plan.generations:
-            drawn = [self._draw(len(trial.ground.first)) for trial in trials]
+            # Chance follows from the seed and the generation alone.
+            self.optimiser.reseed_rng(np.random.SeedSequence([self.plan.seed, self.generation]).generate_state(1)[0])
+            drawn = [self._draw(len(trial)) for trial in trials]
             candidates = [self.optimiser.ask() for _ in range(self.optimiser.population_size)]
             costs = [self._cost(candidate, trials, drawn) for candidate in candidates]
             self.optimiser.tell(list(zip(candidates, costs, strict=True)))
@@ -127,8 +128,20 @@ class Search:
 
     def _cost(self, weights: FloatArray, trials: Sequence[Trial], drawn: Sequence[IntArray]) -> float:
         network = unpacked(weights, self.plan.hidden)
-        costs = [trial.gain(network, which).cost for trial, which in zip(trials, drawn, strict=True)]
+        costs = [trial.cost(network, which) for trial, which in zip(trials, drawn, strict=True)]
         return float(np.mean(costs) + self.plan.decay * np.square(weights[len(network.skip) :]).sum())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All of the optimiser: what it pickles of itself is rounded."""
+        state = {each.name: getattr(self, each.name) for each in fields(self)}
+        return state | {"optimiser": (type(self.optimiser), vars(self.optimiser))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        make, attributes = state["optimiser"]
+        optimiser = make.__new__(make)
+        vars(optimiser).update(attributes)
+        for name, value in (state | {"optimiser": optimiser}).items():
+            setattr(self, name, value)
 
     def save(self, path: Path) -> None:
         """Write the search to a file, whole or not at all."""
@@ -137,19 +150,36 @@ class Search:
         part.replace(path)
 
 
+class Trial(Protocol):
+    """Stretches of one trace on which networks are tried."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def cost(self, network: Network, which: IntArray) -> float:
+        """What a network reaches on the stretches ``which``; less is better."""
+
+
 @dataclass(frozen=True, slots=True)
-class Trial:
+class GroundTrial:
     """A ground with the compiled replay that tries networks on it."""
 
     ground: Ground
     rollout: Any
 
     @classmethod
-    def of(cls, ground: Ground) -> Trial:
+    def of(cls, ground: Ground) -> GroundTrial:
         """Set up the replay."""
         from shunter.sim.rollout import Rollout
 
         return cls(ground, Rollout(ground.workload, ground.backfill))
+
+    def __len__(self) -> int:
+        return len(self.ground.first)
+
+    def cost(self, network: Network, which: IntArray) -> float:
+        """Cost against the best heuristics; see ``objective.Gain``."""
+        return self.gain(network, which).cost
 
     def gain(self, network: Network, stretches: IntArray | None = None) -> Gain:
         """How a network compares with the best heuristics on some stretches, or on all."""

@@ -64,6 +64,14 @@ class Task:
     resume: bool
     fingerprint: str
 
+    def run(self, report: Callable[[int, Point], None] | None, should_stop: Callable[[], bool] | None) -> Outcome:
+        """Train; see ``train_seed``."""
+        return train_seed(self, report, should_stop)
+
+    def point(self, values: dict[str, Any]) -> Point:
+        """A point from the values of its line in ``progress.jsonl``."""
+        return Point(**values)
+
 
 @dataclass(frozen=True, slots=True)
 class Point:

@@ -260,7 +260,7 @@ def teacher_of(order: Order, heuristic: str, material: Sequence[Material]) -> Te
 def searched(order: Order, material: Sequence[Material]) -> Teacher:
     """A score linear in the features, found by direct search on the training periods (``agents.search``)."""
     from shunter.agents.objective import Ground
-    from shunter.agents.search import Plan, Search
+    from shunter.agents.search import GroundTrial, Plan, Search
 
     selection = order.settings.selection
     grounds = []
@@ -277,7 +277,7 @@ def searched(order: Order, material: Sequence[Material]) -> Teacher:
             )
         )
     search = Search.begin(Plan(generations=order.settings.imitation.generations))
-    search.run(grounds)
+    search.run([GroundTrial.of(ground) for ground in grounds])
     return search.network
 
 

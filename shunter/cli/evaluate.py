@@ -181,8 +181,9 @@ def make_work(
         for name in traces
     ]
     seen = refuse_seen(cases, learned)
-    if seen and not allow_overlap:
-        raise UsageError("; ".join(seen) + "; judge it on other jobs, or say --allow-overlap")
+    refused = refuse_seen(cases, [each for each in learned if not each.may_have_seen(rules)])
+    if refused and not allow_overlap:
+        raise UsageError("; ".join(refused) + "; judge it on other jobs, or say --allow-overlap")
     if not quiet:
         for sentence in seen:
             note(f"{sentence}: what follows says nothing about jobs that are new to it")

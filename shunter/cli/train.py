@@ -35,7 +35,8 @@ NEEDED = ("torch", "gymnasium", "stable_baselines3", "sb3_contrib", "onnx", "onn
 TOLD_EVERY = 0.1
 """Share of the budget after which a note is printed where there is no terminal for a progress bar."""
 
-Report = Callable[[int, "Point"], None]
+Report = Callable[[int, Any], None]
+"""Called with a seed and where it stands, of which ``share`` is how much of its training is done."""
 
 
 @app.callback()
@@ -46,14 +47,38 @@ def options() -> None:
 @app.command("policy")
 def policy_command(
     trace: Annotated[list[str], typer.Argument(help="Trace files (any known format), or demo:hpc, demo:gpu.")],
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            help="rlscheduler: direct search under that simulator's rules, on SWF files, each with :FIRST:COUNT behind "
+            "it to take only these jobs. Default: the project's own engine.",
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind",
+            help="With --protocol: general (all jobs given; to be tested on others) or as-published (the first 10,000 "
+            "jobs, which the protocol also tests on). Default: general.",
+        ),
+    ] = None,
+    hidden: Annotated[
+        str | None,
+        typer.Option("--hidden", help="With --protocol: units of two hidden layers, 16x8. Default: 0x0, linear."),
+    ] = None,
+    generations: Annotated[
+        int | None, typer.Option("--generations", min=1, help="With --protocol: of each seed's search. Default: 100.")
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option("--metric", help="avg_bounded_slowdown, avg_wait_s or avg_jct_s. Default: the settings'."),
     ] = None,
     backfill: Annotated[str | None, typer.Option("--backfill", "-b", help="none or easy. Default: easy.")] = None,
     budget: Annotated[
-        str, typer.Option("--budget", help="For each seed: a time (10m, 2h) or decisions (2e6steps).")
-    ] = "10m",
+        str | None,
+        typer.Option("--budget", help="For each seed: a time (10m, 2h) or decisions (2e6steps). Default: 10m."),
+    ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds; the best on validation is kept.")] = 1,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The first seed.")] = 0,
     network: Annotated[
@@ -94,12 +119,41 @@ def policy_command(
 
     Learns from the first 60 % of each trace's jobs, chooses among networks by the next 15 %, never looks at the rest.
 
+    With --protocol the jobs are those that --kind says.
+
     Example: `shunter train policy SDSC-SP2-1998-4.2-cln.swf.gz --budget 10m --seeds 2 --out policy`
     """
     from shunter.agents.settings import Budget
 
+    if protocol is not None:
+        from shunter.cli.train_published import train_under_protocol
+
+        others: list[tuple[str, object]] = [("metric", metric), ("budget", budget), ("network", network)]
+        others += [("tune", tune or None), ("settings", settings), ("cluster", cluster)]
+        train_under_protocol(
+            protocol,
+            trace,
+            refused=[name for name, value in others if value is not None],
+            kind=kind,
+            backfill=backfill,
+            hidden=hidden,
+            generations=generations,
+            warm_start=warm_start,
+            seeds=range(seed, seed + seeds),
+            executor=executor,
+            trace_format=trace_format,
+            skip_bad=skip_bad,
+            out=out,
+            resume=resume,
+            quiet=quiet,
+            as_json=as_json,
+        )
+        return
+    for name, value in (("kind", kind), ("hidden", hidden), ("generations", generations)):
+        if value is not None:
+            raise UsageError(f"--{name} goes with --protocol rlscheduler only")
     chosen = chosen_settings(settings, metric=metric, backfill=backfill, network=network, warm_start=warm_start)
-    asked = Budget.parse(budget)
+    asked = Budget.parse(budget or "10m")
     need_packages((*NEEDED, "optuna") if tune else NEEDED)
     from shunter.agents.training import Order
     from shunter.cli.runs import open_trace, prepare_kernels
@@ -117,7 +171,7 @@ def policy_command(
         resume=resume,
         command=" ".join(["shunter", *sys.argv[1:]]),
     )
-    check_out(order, tune=tune)
+    check_out(out, resume=resume, tune=tune)
     prepare_kernels(quiet=quiet)
     trained = run(order, tune=tune, quiet=quiet)
     if as_json:
@@ -153,7 +207,7 @@ def need_packages(names: Sequence[str]) -> None:
         raise UsageError(f"training needs {', '.join(missing)}: pip install 'shunter[train]'")
 
 
-def check_out(order: Order, *, tune: bool) -> None:
+def check_out(out: Path, *, resume: bool, tune: bool = False) -> None:
     """Make sure before anything long that the folder can be written, and holds what --resume is to take up.
 
     Raises:
@@ -163,12 +217,12 @@ def check_out(order: Order, *, tune: bool) -> None:
     from shunter.agents.training import RUN_FILE
     from shunter.agents.tuning import STUDY
 
-    begun = (order.out / RUN_FILE).exists() or (tune and (order.out / STUDY).exists())
-    if order.resume and not begun:
-        raise UsageError(f"{order.out} holds no training to resume")
-    if not order.resume and begun:
-        raise UsageError(f"{order.out} holds a training; take it up with --resume, or give another --out")
-    check_writable(order.out)
+    begun = (out / RUN_FILE).exists() or (tune and (out / STUDY).exists())
+    if resume and not begun:
+        raise UsageError(f"{out} holds no training to resume")
+    if not resume and begun:
+        raise UsageError(f"{out} holds a training; take it up with --resume, or give another --out")
+    check_writable(out)
 
 
 def check_writable(folder: Path) -> None:
@@ -198,7 +252,7 @@ def run(order: Order, *, tune: bool, quiet: bool) -> Trained:
                 interrupted("the search for hyper-parameters")
                 raise typer.Exit(130)
             order = replace(order, settings=found, budget=rest)
-        with progress(order, quiet) as report:
+        with progress(order.seeds, quiet, state_of) as report:
             trained = train_policy(order, report, stop)
     if not trained.complete:
         done = min(outcome.progress.curve[-1].share if outcome.progress.curve else 0.0 for outcome in trained.outcomes)
@@ -218,13 +272,13 @@ def tell_trial(done: int, of: int, least: float) -> None:
 
 
 @contextmanager
-def progress(order: Order, quiet: bool) -> Iterator[Report | None]:
+def progress(seeds: Sequence[int], quiet: bool, state: Callable[[Any], str]) -> Iterator[Report | None]:
     """A progress bar on standard error; where it is no terminal, a note now and then."""
     if quiet:
         yield None
         return
     if not sys.stderr.isatty():
-        yield notes(order)
+        yield notes(seeds, state)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -237,22 +291,22 @@ def progress(order: Order, quiet: bool) -> Iterator[Report | None]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks = {seed: bar.add_task(f"seed {seed}", total=1.0, state="warm start") for seed in order.seeds}
+        tasks = {seed: bar.add_task(f"seed {seed}", total=1.0, state="begins") for seed in seeds}
 
-        def report(seed: int, point: Point) -> None:
-            bar.update(tasks[seed], completed=point.share, state=state_of(point))
+        def report(seed: int, point: Any) -> None:
+            bar.update(tasks[seed], completed=point.share, state=state(point))
 
         yield report
 
 
-def notes(order: Order) -> Report:
+def notes(seeds: Sequence[int], state: Callable[[Any], str]) -> Report:
     """A report that prints a line whenever a seed has used up another tenth of its budget."""
-    told = dict.fromkeys(order.seeds, -1.0)
+    told = dict.fromkeys(seeds, -1.0)
 
-    def report(seed: int, point: Point) -> None:
+    def report(seed: int, point: Any) -> None:
         if point.share >= told[seed] + TOLD_EVERY or point.share >= 1.0 > told[seed]:
             told[seed] = point.share
-            note(f"seed {seed}, {point.share:.0%}: {state_of(point)}")
+            note(f"seed {seed}, {point.share:.0%}: {state(point)}")
 
     return report
 
