@@ -5,17 +5,20 @@ the first jobs of each are left out. What a policy reaches is compared with the 
 with the one that is best on average for the mean, with the one that is best in the tail for the tail. Logarithms of
 ratios let a log with slowdowns of a thousand and one with slowdowns of two weigh alike, and a loss weighs more than a
 win of the same size: a policy that wins on one log only is not what is wanted.
+
+What is compared is the bounded slowdown; or, for clusters whose jobs run for days, the completion time in the mean and
+the wait in the tail.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shunter.scheduler.errors import TraceError
+from shunter.scheduler.errors import TraceError, UsageError, nearest
 from shunter.scheduler.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -34,6 +37,12 @@ MARGIN = 0.05
 LOSS = 2.0
 TAIL = 95.0
 
+METRICS = ("avg_bounded_slowdown", "avg_jct_s")
+"""What a policy may aim at; names of ``scheduler.metrics``."""
+
+WAIT_FLOOR_S = 60.0
+"""Added to waits before they are compared: a tail of no wait has no ratio, and seconds are not worth a policy."""
+
 
 def bounded_slowdowns(start_s: FloatArray, submit_s: FloatArray, run_s: FloatArray) -> FloatArray:
     """max(1, (wait + run) / max(run, 10 s)) of each job (J,); NaN where a job did not start."""
@@ -46,8 +55,8 @@ class Gain:
     """How a policy compares with the best heuristics; logarithms of ratios, below 0 where it is better.
 
     Attributes:
-        mean: Of the mean bounded slowdown, against the heuristic that is best in the mean.
-        tail: Of the 95th percentile, against the heuristic that is best there.
+        mean: Of the mean of the metric, against the heuristic that is best in the mean.
+        tail: Of the 95th percentile, against the heuristic that is best there; of waits if the metric is a time.
     """
 
     mean: float
@@ -70,7 +79,8 @@ class Ground:
         last: (W,) rows behind their last.
         warm_up: Jobs at the beginning of each that are not looked at.
         backfill: Backfilling under which all is replayed.
-        references: By heuristic, the bounded slowdowns of the jobs looked at, one array a stretch.
+        references: By heuristic, the metric of the jobs looked at, one array a stretch.
+        metric: One of ``METRICS``.
     """
 
     name: str
@@ -80,6 +90,7 @@ class Ground:
     warm_up: int
     backfill: str
     references: Mapping[str, Sequence[FloatArray]]
+    metric: str = METRICS[0]
 
     @classmethod
     def of(
@@ -92,13 +103,24 @@ class Ground:
         length: int = 5000,
         most: int = 6,
         warm_up: int = 500,
+        metric: str = METRICS[0],
+        heuristics: Sequence[str] = REFERENCES,
+        estimates: str = "request",
+        default_request_s: float | None = None,
     ) -> Ground:
         """Up to ``most`` stretches of ``length`` jobs, spread over the rows of a period.
 
+        Heuristics are replayed under ``estimates`` and ``default_request_s`` (see ``simulate``). Policies on trial get
+        the default request, too, but are replayed without predictions, which the loop over many windows does not make.
+
         Raises:
             TraceError: The period is shorter than twice the warm-up.
+            UsageError: An unknown metric.
         """
         from shunter.sim.workload import prepare
+
+        if metric not in METRICS:
+            raise UsageError(f"unknown metric {metric!r}{nearest(metric, list(METRICS))}")
 
         begin, end = period
         length = min(length, end - begin)
@@ -106,35 +128,54 @@ class Ground:
             raise TraceError(f"{trace.name}: {end - begin} jobs to train on, at least {2 * warm_up} are needed")
         count = min(most, max(1, (end - begin) // length))
         first = np.linspace(begin, end - length, count).astype(np.int64)
-        workload = prepare(trace, cluster)
+        workload = prepare(trace, cluster, default_request_s=default_request_s)
+        bare = cls(trace.name, workload, first, first + length, warm_up, backfill, {}, metric)
+        known = {"backfill": backfill, "estimates": estimates, "default_request_s": default_request_s}
         references = {
-            policy: [slowdowns_under(trace, cluster, policy, backfill, int(row), length)[warm_up:] for row in first]
-            for policy in REFERENCES
+            policy: [bare.slowdowns(starts_under(trace, cluster, policy, bare, i, known), i) for i in range(count)]
+            for policy in heuristics
         }
-        return cls(trace.name, workload, first, first + length, warm_up, backfill, references)
+        return replace(bare, references=references)
+
+    def rows(self, stretch: int) -> slice:
+        """The jobs of a stretch that are looked at."""
+        return slice(int(self.first[stretch]) + self.warm_up, int(self.last[stretch]))
 
     def slowdowns(self, start_s: FloatArray, stretch: int) -> FloatArray:
-        """Bounded slowdowns of the jobs looked at in one stretch, from the start times (J,) of all jobs."""
-        rows = slice(int(self.first[stretch]) + self.warm_up, int(self.last[stretch]))
-        return bounded_slowdowns(start_s[rows], self.workload.columns.submit_s[rows], self.workload.run_s[rows])
+        """The metric of the jobs looked at in one stretch, from the start times (J,) of all jobs."""
+        rows = self.rows(stretch)
+        submit_s, run_s = self.workload.columns.submit_s[rows], self.workload.run_s[rows]
+        if self.metric == "avg_jct_s":
+            return np.asarray(start_s[rows] - submit_s + run_s)
+        return bounded_slowdowns(start_s[rows], submit_s, run_s)
+
+    def tails(self, values: Sequence[FloatArray], stretches: Sequence[int] | IntArray) -> list[FloatArray]:
+        """What the 95th percentile is taken of: the metric itself; of completion times, the waits in them."""
+        if self.metric != "avg_jct_s":
+            return list(values)
+        runs_s = [self.workload.run_s[self.rows(int(i))] for i in stretches]
+        return [jct_s - run_s + WAIT_FLOOR_S for jct_s, run_s in zip(values, runs_s, strict=True)]
 
     def gain(self, slowdowns: Sequence[FloatArray], stretches: IntArray) -> Gain:
-        """How slowdowns on some stretches compare with the best heuristics on the same ones.
+        """How the metric on some stretches compares with the best heuristics on the same ones.
 
         Which heuristics are the best is judged on all stretches, so that it does not change from draw to draw.
         """
-        reached = joined(slowdowns)
         best_mean, best_tail = self.best
         mean = joined([self.references[best_mean][i] for i in stretches]).mean()
-        tail = np.percentile(joined([self.references[best_tail][i] for i in stretches]), TAIL)
-        return Gain(float(np.log(reached.mean() / mean)), float(np.log(np.percentile(reached, TAIL) / tail)))
+        tail = self._tail([self.references[best_tail][i] for i in stretches], stretches)
+        reached = joined(slowdowns).mean()
+        return Gain(float(np.log(reached / mean)), float(np.log(self._tail(slowdowns, stretches) / tail)))
 
     @property
     def best(self) -> tuple[str, str]:
         """The heuristics with the least mean and with the least tail."""
-        whole = {policy: joined(parts) for policy, parts in self.references.items()}
-        by_mean = min(whole, key=lambda policy: float(whole[policy].mean()))
-        return by_mean, min(whole, key=lambda policy: float(np.percentile(whole[policy], TAIL)))
+        whole = range(len(self.first))
+        by_mean = min(self.references, key=lambda policy: float(joined(self.references[policy]).mean()))
+        return by_mean, min(self.references, key=lambda policy: self._tail(self.references[policy], whole))
+
+    def _tail(self, values: Sequence[FloatArray], stretches: Sequence[int] | IntArray) -> float:
+        return float(np.percentile(joined(self.tails(values, stretches)), TAIL))
 
 
 def joined(parts: Sequence[FloatArray]) -> FloatArray:
@@ -143,12 +184,14 @@ def joined(parts: Sequence[FloatArray]) -> FloatArray:
     return values[~np.isnan(values)]
 
 
-def slowdowns_under(
-    trace: Trace, cluster: ClusterSpec, policy: str, backfill: str, first: int, count: int
+def starts_under(
+    trace: Trace, cluster: ClusterSpec, policy: str, ground: Ground, stretch: int, known: Mapping[str, Any]
 ) -> FloatArray:
-    """(count,) bounded slowdowns of a window under a heuristic, from an empty cluster."""
+    """(J,) start times of the jobs of one stretch under a heuristic, from an empty cluster; NaN elsewhere."""
     from shunter.sim.replay import simulate
 
-    jobs = simulate(trace, policy=policy, backfill=backfill, cluster=cluster, window=(first, count), details=False).jobs
-    start_s, end_s, submit_s = (jobs[name].to_numpy() for name in ("start_s", "end_s", "submit_s"))
-    return bounded_slowdowns(start_s, submit_s, end_s - start_s)
+    first, last = int(ground.first[stretch]), int(ground.last[stretch])
+    jobs = simulate(trace, policy=policy, cluster=cluster, window=(first, last - first), details=False, **known).jobs
+    starts = np.full(len(trace.jobs), np.nan)
+    starts[first:last] = jobs["start_s"].to_numpy()
+    return starts

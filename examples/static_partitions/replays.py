@@ -11,6 +11,7 @@ import numpy as np
 from examples.static_partitions.jobs import GPUS_PER_NODE, Study, clusters, nodes_for
 from shunter.scheduler.energy import Downtimes, Placements, cost, energy_kwh
 from shunter.scheduler.fairness import finish_time_fairness, jain_index, served_shares
+from shunter.scheduler.policies.registry import ChosenOrdering
 from shunter.scheduler.preemption import Preemption
 from shunter.scheduler.types import BoolArray, FloatArray, IntArray
 from shunter.sim import simulate
@@ -31,14 +32,22 @@ RESTARTS = Defaults(restart_s=300.0)
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One way to run the cluster: partitions or a pool, and the policy."""
+    """One way to run the cluster: partitions or a pool, the policy, and what it is told of run times."""
 
     name: str
     pool: bool
-    policy: str = "fcfs"
+    policy: str | ChosenOrdering = "fcfs"
     backfill: str = "none"
     quotas: bool = True
     preemption: Preemption = RECLAIM
+    estimates: str = "request"
+    default_request_s: float | None = None
+    restarts: Defaults = RESTARTS
+
+    @property
+    def stops_jobs(self) -> bool:
+        """Whether it preempts: only in a pool, and to reclaim a guarantee only where there are guarantees."""
+        return self.pool and (self.quotas or self.preemption.rules != RECLAIM.rules)
 
 
 PARTITION_FCFS = Arm("partitions, FCFS", pool=False)
@@ -140,8 +149,10 @@ class Bench:
             backfill=arm.backfill,
             placement="topology",
             cluster=cluster,
-            preemption=arm.preemption if arm.pool and arm.quotas else None,
-            defaults=RESTARTS,
+            preemption=arm.preemption if arm.stops_jobs else None,
+            estimates=arm.estimates,
+            default_request_s=arm.default_request_s,
+            defaults=arm.restarts,
             details=False,
         )
         self.seconds.append(result.wall_s)
