@@ -33,7 +33,7 @@ from tests.properties.strategies import MODES, lanes, pools, traces
 
 SDSC = Path(__file__).parents[2].parent / "shared" / "traces" / "swf" / "SDSC-SP2-1998-4.2-cln.swf.gz"
 
-GUARDED = {**PARAMETERS, "bound_h": 0.002, "bound_requests": 1.0}
+GUARDED = {**PARAMETERS, "bound_h": 0.002, "bound_requests": 1.0, "bound_drains": 0.0}
 """A bound that small random queues reach: 7 s or the request."""
 
 
