@@ -23,7 +23,7 @@ from examples.headline.jobs import DEFAULT_REQUEST_S, helios, num_nodes, philly_
 from examples.static_partitions.jobs import Study
 from shunter.agents.linear import network_of, weights_of
 from shunter.agents.objective import Ground
-from shunter.agents.search import Plan, Search, Trial
+from shunter.agents.search import GroundTrial, Plan, Search
 
 POLICY = Path(__file__).with_name("policy.json")
 LOADS = (0.9, 1.1)
@@ -73,12 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     studies = [study for study in (philly_by_cluster(), helios()) if study is not None]
     searched = [ground for study in studies for ground in grounds(study)]
-    judges = [Trial.of(ground) for study in studies for ground in grounds(study, chooses=True)]
+    judges = [GroundTrial.of(ground) for study in studies for ground in grounds(study, chooses=True)]
     found = []
     for seed in range(asked.seeds):
         begin_s = time.perf_counter()
         search = Search.begin(Plan(seed=seed, generations=asked.generations), network_of(START))
-        search.run(searched, after=partial(tell, seed))
+        search.run([GroundTrial.of(ground) for ground in searched], after=partial(tell, seed))
         gains = [judge.gain(search.network) for judge in judges]
         cost = float(np.mean([gain.cost for gain in gains]))
         sys.stderr.write(f"· seed {seed}: {cost:+.3f} after {time.perf_counter() - begin_s:.0f} s\n")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shunter.agents.objective import WAIT_FLOOR_S, Gain, Ground
-from shunter.agents.search import Trial, unpacked
+from shunter.agents.search import GroundTrial, unpacked
 from shunter.scheduler.errors import UsageError
 from shunter.scheduler.kernels.features import NUM_FEATURES
 from shunter.traces.generate import generate
@@ -54,7 +54,7 @@ def test_a_score_by_submission_is_fcfs_on_a_pool_of_nodes() -> None:
         heuristics=("fcfs",),
         default_request_s=3600.0,
     )
-    assert Trial.of(ground).gain(unpacked(np.zeros(NUM_FEATURES), (0, 0))) == Gain(0.0, 0.0)
+    assert GroundTrial.of(ground).gain(unpacked(np.zeros(NUM_FEATURES), (0, 0))) == Gain(0.0, 0.0)
 
 
 def test_an_unknown_metric_is_named() -> None:
