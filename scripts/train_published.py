@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shunter.agents.bundle import Bundle, load_bundle
 from shunter.agents.contenders import heuristics, learned
 from shunter.agents.courses import AS_PUBLISHED, GENERAL, Source
 from shunter.agents.evaluation import Work, evaluate, make_case
@@ -60,6 +61,7 @@ def main() -> None:
             generations=asked.generations,
             seeds=SEEDS,
             out=asked.out / name,
+            start=start_of(log, backfill, kind, asked.out),
             workers=asked.workers,
             resume=True,
             command=f"make train-published ({name}, {asked.generations} generations)",
@@ -80,6 +82,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--only", nargs="*", default=[], metavar="LOG-BACKFILL-KIND", help="only these searches")
     return parser.parse_args()
+
+
+def start_of(log: str, backfill: str, kind: str, out: Path) -> Bundle | None:
+    """For what is trained as published on the generated log, the general policy; else None.
+
+    On SDSC-SP2 a general one is no good start: a few early windows make most of the mean there.
+    """
+    folder = out / f"{log}-{backfill}-{GENERAL}" / BUNDLE
+    return load_bundle(folder) if log == "lublin" and kind == AS_PUBLISHED and folder.exists() else None
 
 
 def sources(log: str, kind: str, logs: Path, made: Path) -> Iterator[Source]:

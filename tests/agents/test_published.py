@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("cmaes", reason="needs shunter[train]")
 pytest.importorskip("onnx", reason="needs shunter[train]")
 
+from shunter.agents.bundle import load_bundle
 from shunter.agents.courses import AS_PUBLISHED, GENERAL, Source, courses_of, first_score, spread_starts, whole_cost
 from shunter.agents.protocols import Protocol
 from shunter.agents.published import Order, tasks_of, train_published
@@ -82,8 +83,10 @@ def test_a_stopped_search_ends_as_an_unbroken_one_and_leaves_bundles_with_cards(
     # More generations may be asked for; another search may not.
     longer = train_published(order(source, tmp_path / "b", kind=AS_PUBLISHED, resume=True, generations=10))
     assert longer.outcomes[0].curve[-1].generation == 10
+    with pytest.raises(UsageError, match="other kind, backfill"):
+        train_published(order(source, tmp_path / "b", resume=True, backfill="none"))
     with pytest.raises(UsageError, match="other settings"):
-        train_published(order(source, tmp_path / "b", resume=True, kind=AS_PUBLISHED, backfill="none"))
+        train_published(order(source, tmp_path / "b", resume=True, kind=AS_PUBLISHED, population=9))
     (tmp_path / "b" / "seed-0" / CHECKPOINT).write_bytes(b"cut")
     with pytest.raises(UsageError, match="damaged"):
         train_published(order(source, tmp_path / "b", resume=True, kind=AS_PUBLISHED))
@@ -129,6 +132,11 @@ def test_kinds_are_judged_apart(source: Source, tmp_path: Path) -> None:
     work, overlaps = make_work(rules, [published], [str(source.path)], **given)  # type: ignore[arg-type]
     assert [contender.origin for contender in work.contenders] == ["as published", ""]
     assert "has seen" in overlaps[0]
+    with pytest.raises(UsageError, match="nothing that begins at it is general"):
+        order(source, tmp_path / "tuned", start=load_bundle(Path(published)))
+    tuned = order(source, tmp_path / "tuned", kind=AS_PUBLISHED, generations=1, start=load_bundle(Path(general)))
+    roles = load_bundle(train_published(tuned).bundle).card.traces  # type: ignore[arg-type]
+    assert len(roles) == 2, "its own windows, and those of where it began"
     with pytest.raises(UsageError, match="has seen"):
         make_work(Protocol("windows", whole=True), [published], [str(source.path)], **given)  # type: ignore[arg-type]
 
