@@ -30,6 +30,9 @@ LEAST_WINDOWS = 6
 DRAWN = 0.25
 """Share of the windows that the candidates of a generation are tried on, the same ones for all of them."""
 
+STEP, STEP_FROM_START = 0.2, 0.1
+"""Standard deviation of the first generation, and of one that begins at a policy."""
+
 RUN_FILE = "run.json"
 COMPARED = ("protocol", "kind", "backfill", "traces", "hidden", "start")
 """What a run that is taken up must have been asked for with."""
@@ -109,6 +112,7 @@ class Order:
             seed=seed,
             generations=self.generations,
             population=self.population,
+            step=STEP if self.start is None else STEP_FROM_START,
             stretches=max(1, round(self.windows_each * DRAWN)),
         )
 
