@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,16 @@ pytest.importorskip("cmaes", reason="needs shunter[train]")
 pytest.importorskip("onnx", reason="needs shunter[train]")
 
 from shunter.agents.bundle import load_bundle
-from shunter.agents.courses import AS_PUBLISHED, GENERAL, Source, courses_of, first_score, spread_starts, whole_cost
+from shunter.agents.courses import (
+    AS_PUBLISHED,
+    GENERAL,
+    Source,
+    courses_of,
+    first_score,
+    spread_starts,
+    unplayable_starts,
+    whole_cost,
+)
 from shunter.agents.protocols import Protocol
 from shunter.agents.published import Order, tasks_of, train_published
 from shunter.agents.published_search import CHECKPOINT
@@ -115,6 +125,15 @@ def test_windows_are_spread_and_lie_inside_the_jobs_given(source: Source) -> Non
     assert (course.period.first, course.period.last) == (500, 900)
     with pytest.raises(TraceError, match="400 jobs to train on"):
         courses_of([part], kind=GENERAL, backfill="none", length=LENGTH, count=400, seed=0)
+
+
+def test_windows_leave_out_jobs_that_cannot_run(source: Source) -> None:
+    log = rlscheduler.load(source.path)
+    assert unplayable_starts(log, LENGTH).tolist() == []
+    nodes = log.jobs.nodes.copy()
+    nodes[[40, 300]] = [-1, log.num_nodes + 1]
+    broken = replace(log, jobs=replace(log.jobs, nodes=nodes))
+    assert unplayable_starts(broken, LENGTH).tolist() == [*range(41), *range(201, 301)]
 
 
 def test_kinds_are_judged_apart(source: Source, tmp_path: Path) -> None:
