@@ -108,7 +108,7 @@ def courses_of(
     """``count`` windows of every log, drawn with a seed.
 
     Raises:
-        TraceError: A log cannot be read by the protocol's rules, or has too few jobs.
+        TraceError: A log cannot be read by the protocol's rules, or has too few jobs that its machine can run.
     """
     from shunter.agents.evaluation import Case
     from shunter.sim.compat import rlscheduler
@@ -118,9 +118,8 @@ def courses_of(
     for source in sources:
         log = rlscheduler.load(source.path)
         first, last = rows_of(source, log, kind)
-        published = published_starts(len(log), length)
-        starts = spread_starts(first, last, length, count, draws, published)
-        rlscheduler.window(log, first, last - first)
+        taken = np.concatenate([published_starts(len(log), length), unplayable_starts(log, length)])
+        starts = spread_starts(first, last, length, count, draws, taken)
         jobs = whole(source.trace)
         rows = Case(source.trace, source.trace.cluster, jobs, (), log).rows(Stretch(first, last, ()))
         period = Period(TRAIN, source.trace.name, *rows, jobs.sha256)
@@ -150,15 +149,23 @@ def published_starts(num_jobs: int, length: int) -> list[int]:
         return []
 
 
+def unplayable_starts(log: RlsTrace, length: int) -> IntArray:
+    """Rows at which no window can begin, because a job of it cannot run on the machine."""
+    jobs = log.jobs
+    rows = np.flatnonzero((jobs.nodes > log.num_nodes) | (jobs.nodes < 0))
+    starts: IntArray = np.unique(np.maximum(rows[:, None] - np.arange(length), 0))
+    return starts
+
+
 def spread_starts(
-    first: int, last: int, length: int, count: int, draws: np.random.Generator, taken: Sequence[int]
+    first: int, last: int, length: int, count: int, draws: np.random.Generator, taken: Sequence[int] | IntArray
 ) -> IntArray:
     """Starts of windows inside rows [first, last): one drawn from each of ``count`` equal parts, none of ``taken``.
 
     Raises:
         TraceError: There are too few rows.
     """
-    free = np.setdiff1d(np.arange(first, max(first, last - length + 1)), np.asarray(taken, dtype=np.int64))
+    free = np.setdiff1d(np.arange(first, max(first, last - length + 1)), np.asarray(taken).astype(np.int64))
     if len(free) < count:
         raise TraceError(
             f"{last - first:,} jobs to train on: too few for {count} windows of {length:,} jobs; give a longer trace"

@@ -12,26 +12,31 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shunter.agents.courses import AS_PUBLISHED, KINDS, TYPICAL, courses_of, whole_cost
+from shunter.agents.courses import AS_PUBLISHED, GENERAL, KINDS, TYPICAL, courses_of, whole_cost
 from shunter.agents.protocols import PUBLISHED_JOBS, PUBLISHED_LENGTH
 from shunter.agents.published_search import Outcome, Point, SeedSearch
 from shunter.agents.search import Plan, unpacked
 from shunter.scheduler.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from shunter.agents.bundle import Card
+    from shunter.agents.bundle import Bundle, Card
     from shunter.agents.courses import Source
-    from shunter.scheduler.kernels.network import Network
 
 WINDOWS = 32
 """Windows over all logs; at least ``LEAST_WINDOWS`` of each."""
 
 LEAST_WINDOWS = 6
 
-DRAWN = 0.5
+DRAWN = 0.25
 """Share of the windows that the candidates of a generation are tried on, the same ones for all of them."""
 
+STEP, STEP_FROM_START = 0.2, 0.1
+"""Standard deviation of the first generation, and of one that begins at a policy."""
+
 RUN_FILE = "run.json"
+COMPARED = ("protocol", "kind", "backfill", "traces", "hidden", "start")
+"""What a run that is taken up must have been asked for with."""
+
 BUNDLE = "bundle"
 
 PACKAGES = ("numpy", "cmaes", "onnx", "onnxruntime")
@@ -53,7 +58,7 @@ class Order:
         population: Candidates in a generation.
         length: Jobs of a window.
         windows: Windows over all logs.
-        start: Where to begin; None: at the best of a few linear heuristics on the windows.
+        start: Policy to begin at; None: the best of a few linear heuristics on the windows.
         executor: ``local`` or ``ray``.
         workers: Processes on this machine; None: as many as cores.
         resume: Take up the run in ``out``.
@@ -70,7 +75,7 @@ class Order:
     population: int = 12
     length: int = PUBLISHED_LENGTH
     windows: int = WINDOWS
-    start: Network | None = None
+    start: Bundle | None = None
     executor: str = "local"
     workers: int | None = None
     resume: bool = False
@@ -87,6 +92,10 @@ class Order:
                         f"--kind as-published takes the first {PUBLISHED_JOBS:,} jobs of {source.trace.name}: give the "
                         "trace without :FIRST:COUNT"
                     )
+        if self.start is not None and self.kind == GENERAL != self.start.card.trained_on:
+            raise UsageError(f"{self.start.path}: was trained as published, so nothing that begins at it is general")
+        if self.start is not None and self.start.network() is None:
+            raise UsageError(f"{self.start.path}: its network does not replay compiled; it cannot be a start")
         if not self.sources or not self.seeds:
             raise UsageError("a search needs a trace and a seed")
         self.plan(0)
@@ -103,6 +112,7 @@ class Order:
             seed=seed,
             generations=self.generations,
             population=self.population,
+            step=STEP if self.start is None else STEP_FROM_START,
             stretches=max(1, round(self.windows_each * DRAWN)),
         )
 
@@ -110,6 +120,7 @@ class Order:
 def tasks_of(order: Order) -> list[SeedSearch]:
     """The searches of all seeds, with everything checked that can be checked before anything long begins."""
     tasks = []
+    start = None if order.start is None else order.start.network()
     for seed in order.seeds:
         courses = courses_of(
             order.sources,
@@ -120,7 +131,7 @@ def tasks_of(order: Order) -> list[SeedSearch]:
             seed=seed,
         )
         folder = order.out / f"seed-{seed}"
-        tasks.append(SeedSearch(seed, courses, order.plan(seed), order.start, folder, order.resume))
+        tasks.append(SeedSearch(seed, courses, order.plan(seed), start, folder, order.resume))
     return tasks
 
 
@@ -163,10 +174,9 @@ def train_published(
     from shunter.agents.bundle import write_bundle
     from shunter.agents.executors import run_tasks
     from shunter.agents.export import kernel_onnx
-    from shunter.agents.training import write_whole
 
     tasks = tasks_of(order)
-    write_whole(order.out / RUN_FILE, json.dumps(run_document(order), indent=2).encode() + b"\n")
+    open_folder(order)
     outcomes = run_tasks(tasks, order.executor, report, should_stop, workers=order.workers)
     if not all(outcome.complete for outcome in outcomes):
         return Trained(False, outcomes)
@@ -182,6 +192,27 @@ def train_published(
     return Trained(True, outcomes, costs, best, order.out / BUNDLE)
 
 
+def open_folder(order: Order) -> None:
+    """Make the folder of a run, or check that of one that is to be taken up.
+
+    Raises:
+        UsageError: It holds another one.
+        OutputError: It cannot be written.
+    """
+    from shunter.agents.training import write_whole
+
+    path, document = order.out / RUN_FILE, run_document(order)
+    if path.exists():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        other = [name for name in COMPARED if known.get(name) != document[name]]
+        if other:
+            raise UsageError(
+                f"{order.out} holds a training with other {', '.join(other)}; give those of the interrupted one, or "
+                "train anew in another --out"
+            )
+    write_whole(path, json.dumps(document, indent=2).encode() + b"\n")
+
+
 def run_document(order: Order) -> dict[str, Any]:
     """What a run's folder says of it."""
     return {
@@ -192,6 +223,7 @@ def run_document(order: Order) -> dict[str, Any]:
         "hidden": list(order.hidden),
         "generations": order.generations,
         "seeds": list(order.seeds),
+        "start": order.start.card.model_sha256 if order.start else None,
         "command": order.command,
     }
 
@@ -210,7 +242,10 @@ def card_of(order: Order, task: SeedSearch, outcome: Outcome, costs: Mapping[int
         low=tuple(feature.low for feature in FEATURES),
         high=tuple(feature.high for feature in FEATURES),
         trained_on=order.kind,
-        traces=tuple(course.period.to_dict() for course in task.courses),
+        traces=(
+            *(course.period.to_dict() for course in task.courses),
+            *(order.start.card.traces if order.start else ()),
+        ),
         seeds=(outcome.seed,),
         objective=(
             f"protocol rlscheduler, backfilling {order.backfill}: log of the mean bounded slowdown over "

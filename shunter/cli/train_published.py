@@ -16,9 +16,9 @@ from shunter.scheduler.errors import UsageError, nearest
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from shunter.agents.bundle import Bundle
     from shunter.agents.published import Order, Trained
     from shunter.agents.published_search import Point
-    from shunter.scheduler.kernels.network import Network
 
 NEEDED = ("cmaes", "onnx")
 """Packages of the extra that the search imports."""
@@ -106,11 +106,11 @@ def hidden_units(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def start_of(warm_start: str | None) -> Network | None:
-    """The network that a search begins at; None: the best of a few heuristics.
+def start_of(warm_start: str | None) -> Bundle | None:
+    """The policy that a search begins at; None: the best of a few heuristics.
 
     Raises:
-        UsageError: No bundle, or one whose network does not replay compiled.
+        UsageError: No bundle.
         BundleError: The bundle cannot be used.
     """
     if warm_start in (None, "auto"):
@@ -120,10 +120,7 @@ def start_of(warm_start: str | None) -> Network | None:
     path = Path(str(warm_start))
     if not path.is_dir():
         raise UsageError(f"--warm-start {warm_start}: with --protocol, auto or a bundle's folder")
-    network = load_bundle(path).network()
-    if network is None:
-        raise UsageError(f"{path}: its network does not replay compiled; only a kernel or linear bundle can be a start")
-    return network
+    return load_bundle(path)
 
 
 def open_source(text: str, trace_format: str | None, *, skip_bad: bool, quiet: bool) -> Any:

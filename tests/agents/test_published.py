@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,17 @@ import pytest
 pytest.importorskip("cmaes", reason="needs shunter[train]")
 pytest.importorskip("onnx", reason="needs shunter[train]")
 
-from shunter.agents.courses import AS_PUBLISHED, GENERAL, Source, courses_of, first_score, spread_starts, whole_cost
+from shunter.agents.bundle import load_bundle
+from shunter.agents.courses import (
+    AS_PUBLISHED,
+    GENERAL,
+    Source,
+    courses_of,
+    first_score,
+    spread_starts,
+    unplayable_starts,
+    whole_cost,
+)
 from shunter.agents.protocols import Protocol
 from shunter.agents.published import Order, tasks_of, train_published
 from shunter.agents.published_search import CHECKPOINT
@@ -82,8 +93,10 @@ def test_a_stopped_search_ends_as_an_unbroken_one_and_leaves_bundles_with_cards(
     # More generations may be asked for; another search may not.
     longer = train_published(order(source, tmp_path / "b", kind=AS_PUBLISHED, resume=True, generations=10))
     assert longer.outcomes[0].curve[-1].generation == 10
+    with pytest.raises(UsageError, match="other kind, backfill"):
+        train_published(order(source, tmp_path / "b", resume=True, backfill="none"))
     with pytest.raises(UsageError, match="other settings"):
-        train_published(order(source, tmp_path / "b", resume=True, kind=AS_PUBLISHED, backfill="none"))
+        train_published(order(source, tmp_path / "b", resume=True, kind=AS_PUBLISHED, population=9))
     (tmp_path / "b" / "seed-0" / CHECKPOINT).write_bytes(b"cut")
     with pytest.raises(UsageError, match="damaged"):
         train_published(order(source, tmp_path / "b", resume=True, kind=AS_PUBLISHED))
@@ -114,6 +127,15 @@ def test_windows_are_spread_and_lie_inside_the_jobs_given(source: Source) -> Non
         courses_of([part], kind=GENERAL, backfill="none", length=LENGTH, count=400, seed=0)
 
 
+def test_windows_leave_out_jobs_that_cannot_run(source: Source) -> None:
+    log = rlscheduler.load(source.path)
+    assert unplayable_starts(log, LENGTH).tolist() == []
+    nodes = log.jobs.nodes.copy()
+    nodes[[40, 300]] = [-1, log.num_nodes + 1]
+    broken = replace(log, jobs=replace(log.jobs, nodes=nodes))
+    assert unplayable_starts(broken, LENGTH).tolist() == [*range(41), *range(201, 301)]
+
+
 def test_kinds_are_judged_apart(source: Source, tmp_path: Path) -> None:
     """A general policy is refused on jobs that it has seen; one as published is labelled, under its protocol only."""
     from shunter.cli.evaluate import make_work
@@ -129,6 +151,11 @@ def test_kinds_are_judged_apart(source: Source, tmp_path: Path) -> None:
     work, overlaps = make_work(rules, [published], [str(source.path)], **given)  # type: ignore[arg-type]
     assert [contender.origin for contender in work.contenders] == ["as published", ""]
     assert "has seen" in overlaps[0]
+    with pytest.raises(UsageError, match="nothing that begins at it is general"):
+        order(source, tmp_path / "tuned", start=load_bundle(Path(published)))
+    tuned = order(source, tmp_path / "tuned", kind=AS_PUBLISHED, generations=1, start=load_bundle(Path(general)))
+    roles = load_bundle(train_published(tuned).bundle).card.traces  # type: ignore[arg-type]
+    assert len(roles) == 2, "its own windows, and those of where it began"
     with pytest.raises(UsageError, match="has seen"):
         make_work(Protocol("windows", whole=True), [published], [str(source.path)], **given)  # type: ignore[arg-type]
 
