@@ -12,6 +12,7 @@ with the week before as warm-up, paired 95 % intervals over the weeks), but for 
 
 Beside it stand other policies on one pool without quotas, on Philly and on a Helios log (six days of calibration, six
 measured): FIFO, shortest predicted job first, LAS and Tiresias, which never stop a job here, and those that preempt: a
-minute to save the work, five minutes to restart. Preemption at no cost is given as a bound. Without the Philly log a
+minute to save the work, five minutes to restart. LAS that preempts at no cost is given as a bound. A Helios day is
+replayed with the six days before it. Without the Philly log a
 generated trace is used instead, and the report says so; without the Helios log it is left out.
 """

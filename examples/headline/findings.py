@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from examples.headline.arms import PARTITION_EASY, PARTITION_FCFS, ladder, policies
+from examples.headline.arms import ladder, policies
 from examples.headline.jobs import as_one, helios, num_nodes, philly_by_cluster
-from examples.static_partitions.findings import Smallest, fewest_nodes
 from examples.static_partitions.jobs import GPUS_PER_NODE, Study, nodes_for
 from examples.static_partitions.replays import Arm, Bench, Measured
 
 Progress = Callable[[str], None]
 
-LOADS = (0.75, 0.90, 1.10)
+LOADS = (0.75, 1.10)
 MAIN_LOAD = 0.75
-POLICY_LOADS = {"Philly": (0.90, 1.10), "Helios": (0.90, 1.00)}
+POLICY_LOADS = {"Philly": (1.10,), "Helios": (0.90, 1.00)}
 """Demand of the calibration over the GPUs, for the comparison of policies: where jobs wait."""
 
 QUICK_WINDOWS = 3
@@ -52,13 +51,11 @@ class Findings:
 
     Attributes:
         pooling: By load, from partitions to the pool under the learned policy.
-        smallest: By partition, the smallest pool under the learned policy that waits no longer.
         policies: Policies on one pool, by log and load.
     """
 
     study: Study
     pooling: tuple[Level, ...]
-    smallest: Mapping[str, Smallest]
     policies: tuple[Level, ...]
 
     @property
@@ -68,19 +65,16 @@ class Findings:
 
 
 def investigate(*, quick: bool, progress: Progress) -> Findings:
-    """Run everything; ``quick``: three windows at one load, nothing that preempts by policy, no sizing."""
+    """Run everything; ``quick``: three windows at one load, nothing that preempts by policy."""
     study = philly_by_cluster()
     loads = (MAIN_LOAD,) if quick else LOADS
     pooling = {load: pooled(study, load, quick=quick, progress=progress) for load in loads}
-    smallest: Mapping[str, Smallest] = {}
-    if not quick:
-        smallest = sized(study, pooling[MAIN_LOAD], progress)
     other = None if quick else helios()
     if not quick and other is None:
         progress("the Helios log is not there: left out")
     asked = [(each, load) for each in (study, other) if each is not None for load in loads_of(each, quick=quick)]
     compared = [side_by_side(each, load, quick=quick, progress=progress) for each, load in asked]
-    return Findings(study, tuple(pooling.values()), smallest, tuple(compared))
+    return Findings(study, tuple(pooling.values()), tuple(compared))
 
 
 def loads_of(study: Study, *, quick: bool) -> tuple[float, ...]:
@@ -101,14 +95,6 @@ def pooled(study: Study, load: float, *, quick: bool, progress: Progress) -> Lev
     nodes = shares(study, load)
     arms = {arm.name: bench.run(arm, [nodes] * len(bench.windows)) for arm in ladder()}
     return Level(study, load, int(nodes.sum()) * GPUS_PER_NODE, arms)
-
-
-def sized(study: Study, level: Level, progress: Progress) -> Mapping[str, Smallest]:
-    """The smallest pools under the learned policy that wait no longer than the partitions."""
-    bench = Bench(study, study.windows(), progress)
-    arm = next(arm for arm in ladder() if arm.name == "pool with quotas, learned")
-    bases = {base.name: level.arms[base.name] for base in (PARTITION_FCFS, PARTITION_EASY)}
-    return fewest_nodes(bench, arm, [shares(study, level.load)] * len(bench.windows), bases, level.arms[arm.name])
 
 
 def side_by_side(study: Study, load: float, *, quick: bool, progress: Progress) -> Level:

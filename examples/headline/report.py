@@ -11,7 +11,7 @@ import numpy as np
 from examples.headline.arms import PARTITION_EASY, PARTITION_FCFS, POOL_EASY, POOL_SJF
 from examples.headline.findings import Findings, Level
 from examples.static_partitions.findings import change
-from examples.static_partitions.jobs import DAY_S, GPUS_PER_NODE
+from examples.static_partitions.jobs import DAY_S
 from examples.static_partitions.replays import HOUR_S
 from examples.static_partitions.report import CLAIM, HEAD, row_of, shown, table
 from shunter.sim.report.formats import duration
@@ -74,11 +74,6 @@ def claim(findings: Findings) -> Iterator[str]:
             held = "{:.0f} → {:.0f} %".format(*(100 * arm.figure("utilisation") for arm in (before, after)))
             costs = [shown(change(before, after, name)) for name in ("wait_s", "cost_per_useful_gpu_hour")]
             rows.append((f"{level.gpus} GPUs, {base.name} → {LEARNED_POOL}", held, *costs))
-    for name, least in findings.smallest.items():
-        held = "{:.0f} → {:.0f} %".format(*(100 * arm.figure("utilisation") for arm in (least.base, least.pool)))
-        changes = [shown(change(least.base, least.pool, figure)) for figure in ("wait_s", "cost_per_useful_gpu_hour")]
-        sizes = f"{least.total * GPUS_PER_NODE} → {least.nodes * GPUS_PER_NODE} GPUs"
-        rows.append((f"{sizes}, no longer than {name}", held, *changes))
     yield table(rows)
 
 
@@ -92,12 +87,6 @@ def as_json(findings: Findings) -> dict[str, Any]:
         },
         "claim": CLAIM,
         "pooling": [_level(level, LEARNED_POOL, CHANGES) for level in findings.pooling],
-        "smallest_pool": {
-            name: {"gpus_before": found.total * GPUS_PER_NODE, "gpus": found.nodes * GPUS_PER_NODE}
-            | {"changes": {figure: change(found.base, found.pool, figure) for figure in CHANGES}}
-            | found.pool.figures()
-            for name, found in findings.smallest.items()
-        },
         "policies": [_level(level, LEARNED, ("jct_s", "wait_s", "p95_wait_s")) for level in findings.policies],
     }
 
@@ -128,24 +117,29 @@ def draw(findings: Findings, path: Path) -> None:
     figure = Figure(figsize=(11.5, 3.9), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     level = findings.main
-    _bars(left, {name: arm.figure("wait_s") / HOUR_S for name, arm in level.arms.items()}, LEARNED_POOL)
+    waits_h = {name: arm.figure("wait_s") / HOUR_S for name, arm in level.arms.items()}
+    _bars(left, waits_h, LEARNED_POOL, dots=True)
     left.set_xscale("log")
     _label(left, f"Mean wait (h), {level.gpus} GPUs")
     _bars(middle, {name: 100 * arm.figure("utilisation") for name, arm in level.arms.items()}, LEARNED_POOL)
     for share, style in zip(CLAIM["utilisation"], (":", "--"), strict=True):  # type: ignore[arg-type]
         middle.axvline(100 * share, color="0.4", linestyle=style, linewidth=1)
     middle.set_yticklabels([])
-    _label(middle, "GPUs held (%); dotted and dashed: the claim")
-    compared = findings.policies[-1 if len(findings.policies) < 2 else 1]
+    _label(middle, "GPUs held (%); lines: the claim")
+    compared = findings.policies[0]
     _bars(right, {name: arm.figure("jct_s") / HOUR_S for name, arm in compared.arms.items()}, LEARNED)
-    _label(right, f"Mean completion time (h), {compared.study.note.split(':')[0][:24]}, {compared.gpus} GPUs")
+    _label(right, f"Mean completion time (h), {compared.gpus} GPUs")
     figure.savefig(path, dpi=200, metadata={"Software": None})
 
 
-def _bars(axes: Axes, values: dict[str, float], mark: str) -> None:
+def _bars(axes: Axes, values: dict[str, float], mark: str, *, dots: bool = False) -> None:
+    """Values by name; as dots where the axis has no zero."""
     colours = ["#D55E00" if name == mark else "#0072B2" for name in values]
     places = np.arange(len(values))
-    axes.barh(places, list(values.values()), color=colours)
+    if dots:
+        axes.scatter(list(values.values()), places, color=colours, s=60)
+    else:
+        axes.barh(places, list(values.values()), color=colours)
     axes.set_yticks(places, list(values), fontsize=8)
     axes.invert_yaxis()
 

@@ -48,9 +48,9 @@ def grounds(study: Study, *, chooses: bool = False) -> Iterator[Ground]:
             study.trace,
             pool(num_nodes(study, load)),
             (begin, end),
-            length=2500,
-            most=4,
-            warm_up=min(500, (end - begin) // 4),
+            length=1500,
+            most=6,
+            warm_up=min(300, (end - begin) // 4),
             metric="avg_jct_s",
             heuristics=HEURISTICS,
             estimates="tsafrir",
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = []
     for seed in range(asked.seeds):
         begin_s = time.perf_counter()
-        search = Search.begin(Plan(seed=seed, generations=asked.generations), network_of(START))
+        search = Search.begin(Plan(seed=seed, generations=asked.generations, population=12), network_of(START))
         search.run([GroundTrial.of(ground) for ground in searched], after=partial(tell, seed))
         gains = [judge.gain(search.network) for judge in judges]
         cost = float(np.mean([gain.cost for gain in gains]))

@@ -21,7 +21,7 @@ GPUS_PER_NODE = 8
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """The jobs as arrays of shape (J,), and when what is measured."""
+    """The jobs as arrays of shape (J,), and when what is measured; the warm-up is as long as a window unless said."""
 
     trace: Trace
     note: str
@@ -34,6 +34,7 @@ class Study:
     calibrated_s: float
     window_s: float
     num_windows: int
+    warm_up_s: float | None = None
 
     @classmethod
     def of(cls, trace: Trace, note: str, *, demand_from_s: float, calibrated_s: float, window_s: float) -> Study:

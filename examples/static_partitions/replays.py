@@ -137,7 +137,8 @@ class Bench:
 
     def _window(self, arm: Arm, window: tuple[float, float], own: IntArray, run_on: int | None) -> dict[str, Any]:
         study, (begin_s, end_s) = self.study, window
-        inside = (study.submit_s >= begin_s - study.window_s) & (study.submit_s < end_s)
+        warm_up_s = study.window_s if study.warm_up_s is None else study.warm_up_s
+        inside = (study.submit_s >= begin_s - warm_up_s) & (study.submit_s < end_s)
         fits = study.gpus <= own[study.group_idx] * GPUS_PER_NODE
         given = own if run_on is None else nodes_for(own.astype(np.float64), (own > 0).astype(np.float64), run_on)
         cluster = clusters(study, given)[arm.pool]

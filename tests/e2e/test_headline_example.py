@@ -42,7 +42,7 @@ def test_no_arm_is_told_run_times() -> None:
 def test_who_may_stop_jobs() -> None:
     stopping = [arm.name for arm in policies() if arm.stops_jobs]
     assert all("preempts" in name for name in stopping)
-    assert len(stopping) == 5
+    assert len(stopping) == 4
     assert [arm.stops_jobs for arm in ladder()] == [False, False, True, True, True, False]
 
 
