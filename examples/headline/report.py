@@ -141,7 +141,7 @@ def _bars(axes: Axes, values: dict[str, float], mark: str, *, dots: bool = False
     else:
         axes.barh(places, list(values.values()), color=colours)
     axes.set_yticks(places, list(values), fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(values) - 0.4, -0.6)
 
 
 def _label(axes: Axes, x: str) -> None:
