@@ -120,7 +120,7 @@ def facts_of(columns: JobColumns, total_processors: float) -> Facts:
         request_s=request_s,
         log_request=np.log1p(request_s) / LOG_SPAN,
         processors=columns.processors,
-        log_size=np.log1p(columns.processors) / np.log1p(total_processors),
+        log_size=np.log1p(np.maximum(columns.processors, 0.0)) / np.log1p(total_processors),  # some logs know no size
         user=user,
         alike=np.unique(equal, axis=1, return_inverse=True)[1].reshape(-1),
         total=np.asarray([total_processors]),
