@@ -94,7 +94,7 @@ def train_policy(order: Order, report: Report | None = None, should_stop: Callab
     """
     from shunter.agents.executors import run_tasks
 
-    prepared = prepare_run(order)
+    prepared = prepare_run(order, should_stop)
     outcomes = run_tasks(prepared.tasks, order.executor, report, should_stop)
     validation = prepared.tasks[0].validation
     trained = Trained(
@@ -114,7 +114,7 @@ def train_trial(order: Order, should_stop: Callable[[], bool] | None = None) -> 
     """
     from shunter.agents.executors import run_tasks
 
-    (outcome,) = run_tasks(prepare_run(order).tasks, "local", None, should_stop)
+    (outcome,) = run_tasks(prepare_run(order, should_stop).tasks, "local", None, should_stop)
     return outcome.progress.best_cost if outcome.complete else None
 
 
@@ -131,7 +131,7 @@ class Prepared:
     periods: Sequence[tuple[Period, Period]]
 
 
-def prepare_run(order: Order) -> Prepared:
+def prepare_run(order: Order, should_stop: Callable[[], bool] | None = None) -> Prepared:
     """Check everything that can be checked before anything long begins, and set the seeds' tasks up."""
     from shunter.agents.seeds import Task
     from shunter.agents.validation import Validation
@@ -147,7 +147,7 @@ def prepare_run(order: Order) -> Prepared:
     open_folder(order, fingerprint)
     baseline = settings.windows.baseline
     heuristic = best_heuristic(lessons, settings.windows) if baseline == "auto" else baseline
-    teacher = teacher_of(order, heuristic, material)
+    teacher = teacher_of(order, heuristic, material, should_stop)
     judged_by = Validation(material, settings)
     tasks = [
         Task(
@@ -226,7 +226,9 @@ def _differences(known: Mapping[str, Any], order: Order) -> str:
     return ", ".join(names) or "jobs or clusters"
 
 
-def teacher_of(order: Order, heuristic: str, material: Sequence[Material]) -> Teacher:
+def teacher_of(
+    order: Order, heuristic: str, material: Sequence[Material], should_stop: Callable[[], bool] | None
+) -> Teacher:
     """Whom to imitate: a heuristic, a bundle's network, recorded choices, what a search finds, or nobody.
 
     Raises:
@@ -238,7 +240,7 @@ def teacher_of(order: Order, heuristic: str, material: Sequence[Material]) -> Te
     if asked == "auto":
         return heuristic
     if asked == "search":
-        return searched(order, material)
+        return searched(order, material, should_stop)
     path = Path(asked)
     if path.is_dir():
         from shunter.agents.bundle import load_bundle
@@ -257,7 +259,7 @@ def teacher_of(order: Order, heuristic: str, material: Sequence[Material]) -> Te
     return asked
 
 
-def searched(order: Order, material: Sequence[Material]) -> Teacher:
+def searched(order: Order, material: Sequence[Material], should_stop: Callable[[], bool] | None) -> Teacher:
     """A score linear in the features, found by direct search on the training periods (``agents.search``)."""
     from shunter.agents.objective import Ground
     from shunter.agents.search import GroundTrial, Plan, Search
@@ -277,7 +279,7 @@ def searched(order: Order, material: Sequence[Material]) -> Teacher:
             )
         )
     search = Search.begin(Plan(generations=order.settings.imitation.generations))
-    search.run([GroundTrial.of(ground) for ground in grounds])
+    search.run([GroundTrial.of(ground) for ground in grounds], should_stop=should_stop)
     return search.network
 
 

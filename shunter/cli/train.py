@@ -88,8 +88,8 @@ def policy_command(
         str | None,
         typer.Option(
             "--warm-start",
-            help="Whom to imitate first: auto (the best heuristic), a heuristic, search (a linear score found "
-            "by direct search), a bundle's folder, a file of recorded choices (.npz), or none.",
+            help="Where to begin: search (a linear score found by direct search, the default), auto (imitate the best "
+            "heuristic), a heuristic, a bundle's folder, a file of recorded choices (.npz), or none.",
         ),
     ] = None,
     tune: Annotated[

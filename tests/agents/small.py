@@ -24,6 +24,7 @@ SMALL = {
     "curriculum.until": (0.5, 1.0),
     "curriculum.generated_share": 0.5,
     "curriculum.generated_jobs": 100,
+    "imitation.teacher": "auto",
     "imitation.decisions": 100,
     "imitation.epochs": 1,
     "ppo.environments": 4,

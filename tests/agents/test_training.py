@@ -147,3 +147,24 @@ def test_seeds_on_ray_learn_what_they_learn_alone(unbroken: Outcome, tmp_path: P
     pytest.importorskip("ray", reason="needs shunter[sweep]")
     outcomes = run_tasks(prepare_run(small_order(tmp_path / "run")).tasks, "ray")
     assert learned(outcomes[0]) == learned(unbroken)
+
+
+@pytest.mark.slow
+def test_training_alone_comes_near_the_best_heuristics(tmp_path: Path) -> None:
+    """Without a teacher: from the order of submission, which does far worse."""
+    settings = small_settings().with_values(
+        {
+            "imitation.teacher": "none",
+            "windows.jobs": 64,
+            "ppo.environments": 8,
+            "ppo.steps": 64,
+            "ppo.batch": 256,
+            "ppo.learning_rate": 0.005,
+            "selection.every": 4,
+        }
+    )
+    outcome = train_seed(prepare_run(small_order(tmp_path / "run", steps=20_000, settings=settings)).tasks[0])
+    curve = outcome.progress.curve
+    assert curve[0].mean > 0.3
+    assert min(point.mean for point in curve) < 0.25 * curve[0].mean
+    assert min(point.tail for point in curve) < 0.25 * curve[0].tail

@@ -138,7 +138,7 @@ def test_an_attention_network_is_trained_and_written(
 ) -> None:
     trace, settings = files
     asked = ("train", "policy", trace, "--settings", settings, "--network", "attention", "--budget", "64steps")
-    ran = shunter(*asked, "--out", tmp_path / "run", "--json", timeout_s=300)
+    ran = shunter(*asked, "--out", tmp_path / "run", "--json")
     assert ran.code == 0, ran.err
     assert ran.document["network"] == "attention"
     assert ran.document["parity"] <= 1e-5
