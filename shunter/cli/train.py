@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from shunter.cli.console import note, output, print_json, stop_on_signals
-from shunter.scheduler.errors import OutputError, UsageError
+from shunter.cli.training_runs import check_out, interrupted, need_packages, progress
+from shunter.scheduler.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.table import Table
 
     from shunter.agents.seeds import Point
@@ -31,12 +28,6 @@ app = typer.Typer(
 
 NEEDED = ("torch", "gymnasium", "stable_baselines3", "sb3_contrib", "onnx", "onnxscript", "tensorboard")
 """Packages of the extra that training imports."""
-
-TOLD_EVERY = 0.1
-"""Share of the budget after which a note is printed where there is no terminal for a progress bar."""
-
-Report = Callable[[int, Any], None]
-"""Called with a seed and where it stands, of which ``share`` is how much of its training is done."""
 
 
 @app.callback()
@@ -198,45 +189,6 @@ def chosen_settings(path: Path | None, **asked: str | None) -> Settings:
     return load_settings(path).with_values(values)
 
 
-def need_packages(names: Sequence[str]) -> None:
-    """Raise UsageError when a package that training needs is not installed."""
-    from importlib.util import find_spec
-
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"training needs {', '.join(missing)}: pip install 'shunter[train]'")
-
-
-def check_out(out: Path, *, resume: bool, tune: bool = False) -> None:
-    """Make sure before anything long that the folder can be written, and holds what --resume is to take up.
-
-    Raises:
-        UsageError: There is nothing to take up, or something that is not to be taken up.
-        OutputError: Nothing can be written there.
-    """
-    from shunter.agents.training import RUN_FILE
-    from shunter.agents.tuning import STUDY
-
-    begun = (out / RUN_FILE).exists() or (tune and (out / STUDY).exists())
-    if resume and not begun:
-        raise UsageError(f"{out} holds no training to resume")
-    if not resume and begun:
-        raise UsageError(f"{out} holds a training; take it up with --resume, or give another --out")
-    check_writable(out)
-
-
-def check_writable(folder: Path) -> None:
-    """Raise OutputError when nothing can be written in a folder, which is made if it is not there."""
-    import tempfile
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot write there: {error.strerror or error}") from None
-
-
 def run(order: Order, *, tune: bool, quiet: bool) -> Trained:
     """Train, with progress; Ctrl-C ends it so that it can be resumed."""
     from dataclasses import replace
@@ -261,54 +213,9 @@ def run(order: Order, *, tune: bool, quiet: bool) -> Trained:
     return trained
 
 
-def interrupted(done: str) -> None:
-    """Say how to go on."""
-    note(f"interrupted after {done}; saved: the same command with --resume takes it up")
-
-
 def tell_trial(done: int, of: int, least: float) -> None:
     """A line about a trial of the search for hyper-parameters."""
     note(f"hyper-parameters: trial {done} of {of}, least cost on validation {least:.3f}")
-
-
-@contextmanager
-def progress(seeds: Sequence[int], quiet: bool, state: Callable[[Any], str]) -> Iterator[Report | None]:
-    """A progress bar on standard error; where it is no terminal, a note now and then."""
-    if quiet:
-        yield None
-        return
-    if not sys.stderr.isatty():
-        yield notes(seeds, state)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[state]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks = {seed: bar.add_task(f"seed {seed}", total=1.0, state="begins") for seed in seeds}
-
-        def report(seed: int, point: Any) -> None:
-            bar.update(tasks[seed], completed=point.share, state=state(point))
-
-        yield report
-
-
-def notes(seeds: Sequence[int], state: Callable[[Any], str]) -> Report:
-    """A report that prints a line whenever a seed has used up another tenth of its budget."""
-    told = dict.fromkeys(seeds, -1.0)
-
-    def report(seed: int, point: Any) -> None:
-        if point.share >= told[seed] + TOLD_EVERY or point.share >= 1.0 > told[seed]:
-            told[seed] = point.share
-            note(f"seed {seed}, {point.share:.0%}: {state(point)}")
-
-    return report
 
 
 def state_of(point: Point) -> str:

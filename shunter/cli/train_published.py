@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from shunter.cli.console import note, output, print_json, stop_on_signals
+from shunter.cli.training_runs import check_out, interrupted, need_packages, progress
 from shunter.scheduler.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -57,8 +58,6 @@ def train_under_protocol(
         raise UsageError(f"unknown --protocol {protocol!r}{nearest(protocol, ['rlscheduler'])}")
     if refused:
         raise UsageError(f"--{refused[0]} does not go with --protocol rlscheduler, which is searched by --generations")
-    from shunter.cli.train import check_out, need_packages, progress
-
     units = hidden_units(hidden or "0x0")
     start = start_of(warm_start)
     need_packages(NEEDED)
@@ -84,7 +83,7 @@ def train_under_protocol(
         trained = train_published(order, report, stop)
     if not trained.complete:
         done = min(outcome.curve[-1].generation for outcome in trained.outcomes)
-        note(f"interrupted after {done} generations; saved: the same command with --resume takes it up")
+        interrupted(f"{done} generations")
         raise typer.Exit(130)
     if as_json:
         print_json(as_document(order, trained))
