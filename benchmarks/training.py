@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 GENERATED_JOBS = 20_000
 STEPS = 32_768
 CROWD = 30.0
-"""How much denser arrivals are where the queue is always longer than what is visible."""
+"""How much denser arrivals are where queues are long: half of what is visible, on average."""
 
 
 def training(setup: Setup) -> Iterator[Record]:
-    """PPO on windows of SDSC-SP2 with EASY: one process, two side by side, and with a queue that is always full."""
+    """PPO on windows of SDSC-SP2 with EASY: one process, two side by side, and with long queues."""
     try:
         import sb3_contrib  # noqa: F401
     except ImportError:
@@ -34,7 +34,7 @@ def training(setup: Setup) -> Iterator[Record]:
     for case, processes, load, least in (
         ("one process", 1, 1.0, 5_000),
         ("two processes", 2, 1.0, 9_000),
-        ("one process, queue always full", 1, CROWD, None),
+        ("one process, long queues", 1, CROWD, None),
     ):
         rounds = [side_by_side(processes, log, load, steps, setup) for _ in range(min(setup.repeat, 3))]
         rates = {name: Spread.of([each[name] for each in rounds]).median for name in rounds[0]}
