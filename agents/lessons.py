@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shunter.scheduler.errors import TraceError, UsageError, nearest
+from shunter.scheduler.metrics import SLOWDOWN_BOUND_S, bounded_slowdown
 from shunter.scheduler.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ HEURISTICS = ("fcfs", "sjf", "saf", "smallest", "largest", "f1", "f2", "f3", "f4
 
 WINDOWS_TRIED = 48
 """Windows of each trace on which the best heuristic is sought."""
-
-BOUND_S = 10.0
-"""Requests below this count as this where a wait is weighed by them."""
 
 FLOORS = {"avg_bounded_slowdown": 0.0, "avg_wait_s": 60.0, "avg_jct_s": 0.0}
 """What is added to a metric before ratios are taken: a wait may be nothing."""
@@ -159,7 +157,9 @@ class Pace:
         begin_s, count = float(columns.submit_s[ran].min()), len(ran)
         submit_s, started_s = columns.submit_s[ran] - begin_s, start_s[ran] - begin_s
         is_slowdown = metric == "avg_bounded_slowdown"
-        weight = (1.0 / np.maximum(columns.requested_s[ran], BOUND_S) if is_slowdown else np.ones(count)) / count
+        weight = (
+            1.0 / np.maximum(columns.requested_s[ran], SLOWDOWN_BOUND_S) if is_slowdown else np.ones(count)
+        ) / count
         measured = metric if is_slowdown else "avg_wait_s"
         value = values_of(workload, start_s, rows, measured) / count
         time_s = np.concatenate([submit_s, started_s])
@@ -247,11 +247,9 @@ def fixed_scores(workload: Workload, heuristic: str) -> FloatArray:
 
 def values_of(workload: Workload, start_s: FloatArray, rows: slice, metric: str) -> FloatArray:
     """Bounded slowdowns, waits (s) or times from submission to end (s) of the jobs in some rows that started."""
-    from shunter.agents.objective import bounded_slowdowns
-
     start_s, submit_s, run_s = start_s[rows], workload.columns.submit_s[rows], workload.run_s[rows]
     if metric == "avg_bounded_slowdown":
-        values = bounded_slowdowns(start_s, submit_s, run_s)
+        values = bounded_slowdown(start_s - submit_s, run_s)
     else:
         values = start_s - submit_s + (run_s if metric == "avg_jct_s" else 0.0)
     return values[~np.isnan(values)]

@@ -19,14 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shunter.scheduler.errors import TraceError, UsageError, nearest
+from shunter.scheduler.metrics import bounded_slowdown
 from shunter.scheduler.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from shunter.sim.workload import Workload
     from shunter.traces.tables import ClusterSpec, Trace
-
-BOUND_S = 10.0
-"""Run times below this count as this in the bounded slowdown."""
 
 REFERENCES = ("fcfs", "sjf", "saf", "smallest", "f3", "f4", "wfp3", "unicep", "fairshare", "multifactor")
 """Heuristics among which the best are sought."""
@@ -42,12 +40,6 @@ METRICS = ("avg_bounded_slowdown", "avg_jct_s")
 
 WAIT_FLOOR_S = 60.0
 """Added to waits before they are compared: a tail of no wait has no ratio, and seconds are not worth a policy."""
-
-
-def bounded_slowdowns(start_s: FloatArray, submit_s: FloatArray, run_s: FloatArray) -> FloatArray:
-    """max(1, (wait + run) / max(run, 10 s)) of each job (J,); NaN where a job did not start."""
-    slowdowns: FloatArray = np.maximum(1.0, (start_s - submit_s + run_s) / np.maximum(run_s, BOUND_S))
-    return slowdowns
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +139,7 @@ class Ground:
         submit_s, run_s = self.workload.columns.submit_s[rows], self.workload.run_s[rows]
         if self.metric == "avg_jct_s":
             return np.asarray(start_s[rows] - submit_s + run_s)
-        return bounded_slowdowns(start_s[rows], submit_s, run_s)
+        return bounded_slowdown(start_s[rows] - submit_s, run_s)
 
     def tails(self, values: Sequence[FloatArray], stretches: Sequence[int] | IntArray) -> list[FloatArray]:
         """What the 95th percentile is taken of: the metric itself; of completion times, the waits in them."""

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from shunter.agents.results_file import complete_lines
 from shunter.scheduler.errors import OutputError, UsageError, nearest
 
 BUNDLES, HISTORY, PROMOTED, LOCK = "bundles", "history.jsonl", "promoted", ".lock"
@@ -226,15 +227,9 @@ class Registry:
     def _read(self) -> tuple[list[Event], int]:
         """The events, and how many bytes the complete lines take."""
         path = self.folder / HISTORY
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return [], 0
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-        size = content.rfind(b"\n") + 1
+        lines, size = complete_lines(path)
         events = []
-        for number, line in enumerate(content[:size].splitlines(), start=1):
+        for number, line in enumerate(lines, start=1):
             try:
                 values = json.loads(line)
                 event = Event(**{name: str(values[name]) for name in Event.__dataclass_fields__})

@@ -22,11 +22,11 @@ def key_of(identity: Mapping[str, Any]) -> str:
     return json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The complete lines of a results file and how many bytes they take; nothing where there is no file.
+def complete_lines(path: Path) -> tuple[list[bytes], int]:
+    """The lines of a file that end in a line feed, and how many bytes they take; nothing where there is no file.
 
     Raises:
-        UsageError: A line other than the last is damaged.
+        UsageError: The file cannot be read.
     """
     try:
         content = path.read_bytes()
@@ -35,8 +35,18 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     whole = content.rfind(b"\n") + 1
+    return content[:whole].splitlines(), whole
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The complete lines of a results file and how many bytes they take; nothing where there is no file.
+
+    Raises:
+        UsageError: A line other than the last is damaged.
+    """
+    complete, whole = complete_lines(path)
     lines = []
-    for number, line in enumerate(content[:whole].splitlines(), start=1):
+    for number, line in enumerate(complete, start=1):
         try:
             value = json.loads(line)
         except ValueError:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from shunter.cli.console import note
-from shunter.scheduler.errors import OutputError, UsageError
+from shunter.cli.runs import check_folder
+from shunter.scheduler.errors import UsageError
 
 TOLD_EVERY = 0.1
 """Share of the budget after which a note is printed where there is no terminal for a progress bar."""
@@ -42,19 +43,7 @@ def check_out(out: Path, *, resume: bool, tune: bool = False) -> None:
         raise UsageError(f"{out} holds no training to resume")
     if not resume and begun:
         raise UsageError(f"{out} holds a training; take it up with --resume, or give another --out")
-    check_writable(out)
-
-
-def check_writable(folder: Path) -> None:
-    """Raise OutputError when nothing can be written in a folder, which is made if it is not there."""
-    import tempfile
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot write there: {error.strerror or error}") from None
+    check_folder(out)
 
 
 @contextmanager
