@@ -6,6 +6,7 @@ FIRST. A batch of queues travels packed, without padding: real queues are mostly
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,7 +72,7 @@ def one_queue(features: Tensor) -> Queues:
     return Queues(features, torch.zeros_like(slot), slot, 1, features.shape[0])
 
 
-class QueueNetwork(nn.Module):
+class QueueNetwork(nn.Module, ABC):
     """A network that scores queues.
 
     Attributes:
@@ -82,13 +83,13 @@ class QueueNetwork(nn.Module):
     kind: str
     width: int
 
+    @abstractmethod
     def encode(self, queues: Queues) -> tuple[Tensor, Tensor]:
         """(R,) scores and (R, width) what is known of each job."""
-        raise NotImplementedError
 
+    @abstractmethod
     def last_layer(self) -> tuple[nn.Parameter, ...]:
         """The parameters in which the scores are linear."""
-        raise NotImplementedError
 
     def forward(self, features: Tensor) -> Tensor:
         """(Q,) scores of the jobs of one queue (Q, F)."""
