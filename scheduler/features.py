@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shunter.scheduler.snapshot import JobColumns, JobHistories, Snapshot
     from shunter.scheduler.state import ClusterState
 
-VERSION = 1
+VERSION = 2
 
 
 class Feature(NamedTuple):
@@ -70,6 +70,13 @@ FEATURES: tuple[Feature, ...] = (
     Feature(
         "relative_age", "waiting time over five times that in which all there is could be done, at most 4", 0.0, 4.0
     ),
+    Feature("user_short", "running share of the user's finished jobs that ran for less than a minute", 0.0, 1.0),
+    Feature("alike_short", "as user_short, of jobs of the same user, request and size", 0.0, 1.0),
+    Feature("user_last", "log(run / request) of the user's job that finished last, / 4", -3.0, 1.0),
+    Feature("alike_last", "as user_last, of jobs of the same user, request and size", -3.0, 1.0),
+    Feature("user_last_run", "log(1 + run seconds) of the user's job that finished last, / 15", 0.0, 0.9),
+    Feature("since_ended", "log(1 + seconds since it did) / 15; 1 where none has", 0.0, 1.2),
+    Feature("log_processors", "log(1 + processors) / 12, whatever the cluster's size", 0.0, 1.0),
 )
 """The columns in the order of ``kernels.features.write_row``."""
 

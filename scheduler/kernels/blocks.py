@@ -29,6 +29,7 @@ from shunter.scheduler.kernels.features import (
     alike_terms,
     fits_now,
     log_expected,
+    log_processors,
     log_relative_wait,
     log_slowdown,
     log_until,
@@ -43,6 +44,9 @@ from shunter.scheduler.types import FloatArray, Int, IntArray
 SIZES = 64
 """Numbers of processors whose waiting time is remembered."""
 
+USER_TERMS = 12
+"""What ``features.user_terms`` returns."""
+
 
 class Memo(NamedTuple):
     """What is worked out once an instant, and the instant's number.
@@ -50,7 +54,7 @@ class Memo(NamedTuple):
     Attributes:
         turn: (1,) number of the instant.
         user_turn: (U,) for which instant a user's terms hold …
-        users: (U, 8) … and these terms.
+        users: (U, USER_TERMS) … and these terms.
         size_turn: (SIZES,) for which instant …
         size: (SIZES,) … and for how many processors …
         until: (SIZES,) … feature 15 holds.
@@ -79,7 +83,7 @@ def new_memo(num_users: int) -> Memo:
     return Memo(
         turn=np.zeros(1, np.int64),
         user_turn=np.zeros(num_users, np.int64),
-        users=np.zeros((num_users, 8)),
+        users=np.zeros((num_users, USER_TERMS)),
         size_turn=np.zeros(SIZES, np.int64),
         size=np.zeros(SIZES),
         until=np.zeros(SIZES),
@@ -108,7 +112,7 @@ def begin_instant(facts: Facts, scratch: Scratch, memo: Memo, x: FloatArray) -> 
 def remember_user(facts: Facts, histories: Histories, memo: Memo, user: Int, now_s: float) -> None:
     """Work out a user's terms."""
     terms = user_terms(facts, histories, user, now_s)
-    for k in range(8):
+    for k in range(USER_TERMS):
         memo.users[user, k] = terms[k]
     memo.user_turn[user] = memo.turn[0]
 
@@ -148,7 +152,10 @@ def write_block(
         if memo.user_turn[user] != memo.turn[0]:
             remember_user(facts, histories, memo, user, now_s)
         mean_user, of_user = memo.users[user, 0], memo.users[user, 1]
-        mean_alike, of_alike = alike_terms(histories, facts.alike[row], mean_user)
+        short_user, last_user = memo.users[user, 8], memo.users[user, 9]
+        mean_alike, of_alike, x[28, i], x[30, i] = alike_terms(
+            histories, facts.alike[row], mean_user, short_user, last_user
+        )
         log_request, log_size, wanted = facts.log_request[row], facts.log_size[row], facts.processors[row]
         memo.wait_s[i] = max(now_s - facts.submit_s[row], 0.0)
         memo.request_s[i] = facts.request_s[row]
@@ -167,6 +174,10 @@ def write_block(
         x[15, i] = until_free(scratch, memo, len(scene.running), free, wanted)
         x[22, i] = memo.users[user, 6]
         x[23, i] = memo.users[user, 7]
+        x[27, i] = short_user
+        x[29, i] = last_user
+        x[31, i] = memo.users[user, 10]
+        x[32, i] = memo.users[user, 11]
     write_formulas(memo, facts.total[0], free, scratch.context[CONTEXT_DRAIN_S], (count + 7) // 8 * 8, x)
 
 
@@ -193,3 +204,5 @@ def write_formulas(memo: Memo, total: float, free: float, drain_s: float, width:
         x[25, i] = age(memo.wait_s[i])
     for i in range(width):
         x[26, i] = relative_age(memo.wait_s[i], drain_s)
+    for i in range(width):
+        x[33, i] = log_processors(memo.wanted[i])

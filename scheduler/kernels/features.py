@@ -26,7 +26,7 @@ from shunter.scheduler.layout import (
 )
 from shunter.scheduler.types import FloatArray, Int, IntArray
 
-NUM_FEATURES = 27
+NUM_FEATURES = 34
 
 LOG_SPAN = 15.0
 """Logarithms of seconds are divided by this: e^15 s are 38 days."""
@@ -39,6 +39,15 @@ BOUND_S = 10.0
 
 NEWEST = 0.25
 """Least weight of the newest job in the running means of a history."""
+
+COUNT_SPAN = 12.0
+"""Logarithms of processors, where not compared with those of the cluster, are divided by this."""
+
+SHORT_S = 60.0
+"""A job that runs for less has most likely failed at once, whatever it asked for."""
+
+NEWEST_SHORT = 0.1
+"""Least weight of the newest job in the running share of short ones."""
 
 DAY_S = 86_400.0
 LONG_S = 5 * DAY_S
@@ -58,7 +67,11 @@ HISTORY_WAITING = 4  # jobs that wait
 HISTORY_USED_AT_S = 5  # time up to which the two sums below hold
 HISTORY_USED_DAY = 6  # decayed processor-seconds, by the first of HALF_LIVES_S
 HISTORY_USED_WEEK = 7  # by the second
-NUM_HISTORY_ROWS = 8
+HISTORY_SHORT = 8  # running share of the finished jobs that ran for less than SHORT_S
+HISTORY_LAST = 9  # log(run / request) of the job that finished last
+HISTORY_LAST_RUN = 10  # log(1 + run) of it
+HISTORY_ENDED_AT_S = 11  # and when it did
+NUM_HISTORY_ROWS = 12
 
 # Context (NUM_CONTEXT,): what is the same for all waiting jobs
 CONTEXT_FREE = 0  # free units
@@ -157,6 +170,17 @@ def learn(history: FloatArray, column: Int, log_ratio: float) -> None:
 
 
 @compiled
+def remember(history: FloatArray, column: Int, log_ratio: float, run_s: float, now_s: float) -> None:
+    """Note, after ``learn``, whether a finished job was short, and that it is the last one."""
+    rate = max(1.0 / history[HISTORY_COUNT, column], NEWEST_SHORT)
+    short = 1.0 if run_s < SHORT_S else 0.0
+    history[HISTORY_SHORT, column] += rate * (short - history[HISTORY_SHORT, column])
+    history[HISTORY_LAST, column] = log_ratio
+    history[HISTORY_LAST_RUN, column] = np.log1p(max(run_s, 0.0))
+    history[HISTORY_ENDED_AT_S, column] = now_s
+
+
+@compiled
 def used(history: FloatArray, column: Int, now_s: float, which: Int) -> float:
     """Decayed processor-seconds of a column at ``now_s``; what runs has gone on since the sums were last noted."""
     half_s = HALF_LIVES_S[0] if which == 0 else HALF_LIVES_S[1]
@@ -194,6 +218,8 @@ def note_ended(facts: Facts, histories: Histories, row: Int, run_s: float, now_s
     log_ratio = np.log(max(run_s, 1.0) / facts.request_s[row])
     learn(histories.users, facts.user[row], log_ratio)
     learn(histories.alike, facts.alike[row], log_ratio)
+    remember(histories.users, facts.user[row], log_ratio, run_s, now_s)
+    remember(histories.alike, facts.alike[row], log_ratio, run_s, now_s)
 
 
 @compiled
@@ -251,9 +277,9 @@ def time_until(scratch: Scratch, count: Int, free: float, wanted: float) -> floa
 @compiled
 def user_terms(
     facts: Facts, histories: Histories, user: Int, now_s: float
-) -> tuple[float, float, float, float, float, float, float, float]:
+) -> tuple[float, float, float, float, float, float, float, float, float, float, float, float]:
     """What the features of all jobs of a user share: mean and certainty of log(run / request), features 8, 10, 13, 14,
-    22 and 23.
+    22, 23, 27, 29, 31 and 32.
     """
     users, total = histories.users, facts.total[0]
     mean = users[HISTORY_MEAN, user]
@@ -268,14 +294,27 @@ def user_terms(
         log_of(1.0 + users[HISTORY_WAITING, user]) / 8.0,
         log_of(1.0 + max(day, 0.0) / (total * 0.01 * HALF_LIVES_S[0])) / 5.0,
         log_of(1.0 + max(week, 0.0) / (total * 0.01 * HALF_LIVES_S[1])) / 5.0,
+        users[HISTORY_SHORT, user],
+        users[HISTORY_LAST, user] / RATIO_SPAN,
+        users[HISTORY_LAST_RUN, user] / LOG_SPAN,
+        1.0 if known == 0.0 else log_of(1.0 + max(now_s - users[HISTORY_ENDED_AT_S, user], 0.0)) / LOG_SPAN,
     )
 
 
 @compiled
-def alike_terms(histories: Histories, alike: Int, mean_user: float) -> tuple[float, float]:
-    """Mean and certainty of log(run / request) of equal jobs; the user's mean where there were none."""
+def alike_terms(
+    histories: Histories, alike: Int, mean_user: float, short_user: float, last_user: float
+) -> tuple[float, float, float, float]:
+    """Of equal jobs: mean and certainty of log(run / request), features 28 and 30; the user's where there were none."""
     known = histories.alike[HISTORY_COUNT, alike] / (histories.alike[HISTORY_COUNT, alike] + 1.0)
-    return (mean_user if known == 0.0 else histories.alike[HISTORY_MEAN, alike]), known
+    if known == 0.0:
+        return mean_user, known, short_user, last_user
+    return (
+        histories.alike[HISTORY_MEAN, alike],
+        known,
+        histories.alike[HISTORY_SHORT, alike],
+        histories.alike[HISTORY_LAST, alike] / RATIO_SPAN,
+    )
 
 
 @arithmetic
@@ -315,6 +354,12 @@ def relative_age(wait_s: float, drain_s: float) -> float:
     return min(wait_s / (5.0 * (drain_s + 3600.0)), MOST_AGE)
 
 
+@arithmetic
+def log_processors(wanted: float) -> float:
+    """Feature 33."""
+    return log_of(1.0 + max(wanted, 0.0)) / COUNT_SPAN
+
+
 @compiled
 def log_until(scratch: Scratch, count: Int, free: float, wanted: float) -> float:
     """Feature 15."""
@@ -337,8 +382,10 @@ def write_row(
     total, free = facts.total[0], context[CONTEXT_FREE]
     wanted = facts.processors[row]
     wait_s = max(now_s - facts.submit_s[row], 0.0)
-    mean_user, of_user, x8, x10, x13, x14, x22, x23 = user_terms(facts, histories, facts.user[row], now_s)
-    mean_alike, of_alike = alike_terms(histories, facts.alike[row], mean_user)
+    mean_user, of_user, x8, x10, x13, x14, x22, x23, x27, x29, x31, x32 = user_terms(
+        facts, histories, facts.user[row], now_s
+    )
+    mean_alike, of_alike, x28, x30 = alike_terms(histories, facts.alike[row], mean_user, x27, x29)
     log_run = log_expected(facts.log_request[row], of_user, mean_user, of_alike, mean_alike)
     x[0] = facts.log_request[row]
     x[1] = facts.log_size[row]
@@ -367,6 +414,13 @@ def write_row(
     x[24] = log_slowdown(wait_s, log_run)
     x[25] = age(wait_s)
     x[26] = relative_age(wait_s, context[CONTEXT_DRAIN_S])
+    x[27] = x27
+    x[28] = x28
+    x[29] = x29
+    x[30] = x30
+    x[31] = x31
+    x[32] = x32
+    x[33] = log_processors(wanted)
 
 
 @compiled
