@@ -17,8 +17,8 @@ from shunter.agents.rewards import Weights
 from shunter.agents.sources import AnySource, Rules, Source, Window
 from shunter.scheduler import layout as at
 from shunter.scheduler.errors import EngineError, TraceError, UsageError
-from shunter.scheduler.features import new_scratch
-from shunter.scheduler.kernels.features import NUM_FEATURES, NUM_HISTORY_ROWS, Facts, Histories
+from shunter.scheduler.features import new_histories, new_scratch
+from shunter.scheduler.kernels.features import NUM_FEATURES, NUM_HISTORY_ROWS, Facts, Histories, learn_past
 from shunter.scheduler.state import BACKFILLS, PLACEMENTS
 from shunter.scheduler.types import AnyArray, BoolArray, FloatArray, IntArray
 from shunter.sim import rollout_kernel
@@ -239,6 +239,7 @@ class Slot:
         jobs = layout.Jobs(watched.facts.submit_s, np.zeros(width))
         self.packed = layout.Slot(state, jobs, loop, watched, episode)
         self.table = entries([*state, *jobs, *loop, *watched.facts, *watched.histories, *watched.scratch, *episode])
+        self._known = new_histories(source.facts)
 
     @property
     def now_s(self) -> float:
@@ -252,7 +253,7 @@ class Slot:
         return started
 
     def load(self, window: Window) -> None:
-        """Put the jobs of a window into the arrays, on an empty cluster and without histories.
+        """Put the jobs of a window into the arrays, on an empty cluster, with what the jobs before it taught.
 
         Raises:
             TraceError: None of the jobs that count can run on the cluster.
@@ -265,6 +266,7 @@ class Slot:
         st.jobs_f[:, :size] = source.state.jobs_f[:, rows]
         st.jobs_f[at.SCORE, :size] = source.warm_score[rows] if window.warm else 0.0
         load_facts(watched, source.facts, rows, size)
+        self._load_histories(rows)
         jobs.run_s[:size] = source.workload.run_s[rows]
         loop.at[:] = 0
         loop.at[rollout_kernel.LAST] = size
@@ -275,6 +277,19 @@ class Slot:
             raise TraceError(f"{source.name}: none of {window.count} jobs from row {window.first} on can ever run")
         load_episode(episode, window, self.rules, source.order[:, rows])
         load_rewards(episode, self.rules, source.weights, watched.facts, counts, jobs.run_s[counts])
+
+    def _load_histories(self, rows: slice) -> None:
+        """Let users and equal jobs be known as they are before a window, under the numbers that its facts have."""
+        source, watched = self.source, self.packed.watched
+        columns = np.concatenate([[0], source.facts.user[rows]]), source.facts.alike[rows]
+        for known in self._known:
+            known[:] = 0.0
+        order, end_s = source.past
+        until_s = source.facts.submit_s[rows.start]
+        learn_past(source.facts, self._known, order, source.workload.run_s, end_s, rows.start, until_s)
+        for own, known, numbers in zip(watched.histories, self._known, columns, strict=True):
+            occurring = np.unique(numbers)
+            own[:, : len(occurring)] = known[:, occurring]
 
 
 def new_episode(

@@ -113,7 +113,7 @@ def replay(
     default_request_s: float | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Schedule | None:
-    """Replay rows [first, last) of a trace from an empty cluster.
+    """Replay rows [first, last) of a trace from an empty cluster, with what the rows before them taught.
 
     Args:
         trace: The trace.
@@ -136,7 +136,7 @@ def replay(
     from shunter.sim.outcome import times_of
     from shunter.sim.replay import options_for
     from shunter.sim.rollout import choose_engine, run_compiled
-    from shunter.sim.workload import prepare
+    from shunter.sim.workload import prepare, with_past
 
     rules = Preemption(("policy",)) if preempts else None
     options = options_for(cluster, policy=policy, backfill=backfill, preemption=rules, details=False)
@@ -144,6 +144,8 @@ def replay(
     workload = prepare(
         trace.window(first, last - first), cluster, estimates=estimates, default_request_s=default_request_s
     )
+    ordering = options.settings.ordering.ordering
+    workload = with_past(workload, trace, first, ordering=ordering, default_request_s=default_request_s)
     simulation = Simulation(workload, options)
     compiled = choose_engine(simulation, "auto") == "compiled"
     complete = run_compiled(simulation, should_stop) if compiled else simulation.run(should_stop)

@@ -26,7 +26,7 @@ from shunter.scheduler.policies.registry import choose_ordering
 from shunter.scheduler.snapshot import QueueView
 from shunter.scheduler.state import BACKFILLS, PLACEMENTS, ClusterState
 from shunter.scheduler.types import RESOURCES, BoolArray, FloatArray, IntArray
-from shunter.sim.workload import Workload, prepare
+from shunter.sim.workload import Workload, ended_in_order, prepare
 
 if TYPE_CHECKING:
     from shunter.scheduler.kernels.features import Facts
@@ -157,6 +157,7 @@ class Source:
         warm_score: (J,) scores of the warm-up.
         order: (3, J) ranks by request, area and size, ties by row.
         weights: What is rewarded.
+        past: Rows in the order of their ends, and (J,) these ends; see ``sim.workload.with_past``.
     """
 
     workload: Workload
@@ -167,6 +168,7 @@ class Source:
     warm_score: FloatArray
     order: IntArray
     weights: Weights
+    past: tuple[IntArray, FloatArray]
 
     @classmethod
     def of(cls, given: Given, rules: Rules) -> Source:
@@ -199,6 +201,7 @@ class Source:
             warm_score=warm_scores(workload, rules.warm_policy),
             order=view_ranks(facts),
             weights=rules.reward.on(workload),
+            past=ended_in_order(workload),
         )
 
     @property

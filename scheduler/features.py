@@ -152,6 +152,30 @@ def new_scratch(num_jobs: int) -> Scratch:
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """Jobs that had ended before the ones that are looked at begin to come: what a live scheduler would know of.
+
+    Rows are jobs in the order of their ends, all arrays (P,).
+
+    Attributes:
+        user_idx: Users, numbered as those of the jobs that are looked at; −1 unknown.
+        requested_s: Requested times.
+        processors: Units of the scarce resource.
+        run_s: What they took.
+        end_s: When they ended.
+    """
+
+    user_idx: IntArray
+    requested_s: FloatArray
+    processors: FloatArray
+    run_s: FloatArray
+    end_s: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.end_s)
+
+
+@dataclass(frozen=True, slots=True)
 class FeatureSource:
     """All that the features of the jobs of one state are made from.
 
@@ -166,10 +190,27 @@ class FeatureSource:
     scratch: Scratch
 
     @classmethod
-    def of(cls, columns: JobColumns, total_processors: float) -> FeatureSource:
-        """For jobs of which nothing has happened yet."""
-        facts = facts_of(columns, total_processors)
-        return cls(facts, new_histories(facts), new_scratch(len(columns)))
+    def of(cls, columns: JobColumns, total_processors: float, past: Past | None = None) -> FeatureSource:
+        """For jobs of which nothing has happened yet, after jobs that have taught something."""
+        if past is None or not len(past):
+            facts = facts_of(columns, total_processors)
+            return cls(facts, new_histories(facts), new_scratch(len(columns)))
+        from shunter.scheduler.kernels.features import Facts, learn_past
+        from shunter.scheduler.snapshot import JobColumns
+
+        every = facts_of(
+            JobColumns.of(
+                np.concatenate([past.end_s - past.run_s, columns.submit_s]),
+                requested_s=np.concatenate([past.requested_s, columns.requested_s]),
+                processors=np.concatenate([past.processors, columns.processors]),
+                user_idx=np.concatenate([past.user_idx, columns.user_idx]),
+            ),
+            total_processors,
+        )
+        histories, count = new_histories(every), len(past)
+        learn_past(every, histories, np.arange(count), past.run_s, past.end_s, count, np.inf)
+        own = {name: array[count:].copy() for name, array in every._asdict().items() if name != "total"}
+        return cls(Facts(**own, total=every.total), histories, new_scratch(len(columns)))
 
     @classmethod
     def of_snapshot(cls, snapshot: Snapshot, known: JobHistories) -> FeatureSource:

@@ -229,7 +229,7 @@ class Simulation:
 
     def _learned_order(self) -> LearnedOrder:
         columns, total = self.workload.columns, self.workload.capacity.processors
-        source = FeatureSource.of(columns, total)
+        source = FeatureSource.of(columns, total, self.workload.past)
         return LearnedOrder(self.options.settings.ordering, columns, source, total, strict=self._strict)
 
     def _best_scores(self, score: FloatArray | None) -> list[float] | None:

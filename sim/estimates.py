@@ -9,6 +9,7 @@ import numpy as np
 from shunter.scheduler.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from shunter.scheduler.features import Past
     from shunter.scheduler.kernels.estimates import Estimates
     from shunter.sim.workload import Workload
 
@@ -49,13 +50,13 @@ def refuse_conservative(estimates: str, backfill: str) -> None:
 
 
 def estimates_of(workload: Workload, ordering: str) -> Estimates:
-    """Nothing is known of any user yet; ``expected_s`` is the workload's own column, which must be writeable."""
+    """What is known of users before the first job; ``expected_s`` is the workload's own column, to be writeable."""
     from shunter.scheduler.kernels.estimates import Estimates
 
     columns = workload.columns
     user = np.maximum(columns.user_idx, -1) + 1
     users = (2, workload.num_users + 1)
-    return Estimates(
+    known = Estimates(
         user=user,
         request_s=columns.requested_s.copy(),
         expected_s=columns.expected_s,
@@ -65,3 +66,20 @@ def estimates_of(workload: Workload, ordering: str) -> Estimates:
         row=np.zeros(users, np.int64),
         scores=np.asarray([int(ordering in BY_ESTIMATE)]),
     )
+    if workload.past is not None:
+        learn_past_runs(known, workload.past)
+    return known
+
+
+def learn_past_runs(known: Estimates, past: Past) -> None:
+    """Take in the last two jobs of each user that had ended before the first one here; their rows are below 0."""
+    last = len(past) - 1 - np.arange(len(past))  # backwards
+    for place in (1, 0):
+        user = past.user_idx[last] + 1
+        named, first = np.unique(user, return_index=True)
+        first = first[named > 0]
+        rows = last[first]
+        column = past.user_idx[rows] + 1
+        known.run_s[place, column], known.ended_s[place, column] = past.run_s[rows], past.end_s[rows]
+        known.row[place, column] = rows - len(past)
+        last = np.delete(last, first)

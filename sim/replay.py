@@ -33,7 +33,7 @@ from shunter.sim.rollout import choose_engine, run_compiled
 from shunter.sim.run_folder import refuse_foreign, rows_folder, told_as_output_error
 from shunter.sim.saving import claim_memory
 from shunter.sim.stored import FolderSink, StoredTables, refuse_shed
-from shunter.sim.workload import Defaults, prepare
+from shunter.sim.workload import Defaults, prepare, with_past
 
 if TYPE_CHECKING:
     from shunter.traces.tables import ClusterSpec, Trace
@@ -93,7 +93,8 @@ def simulate(
         backfill: ``none``, ``easy``, ``easy-noextra``, ``easy-sjbf`` or ``conservative``.
         placement: A name of ``scheduler.state.PLACEMENTS``.
         cluster: What to run on; the trace's own by default.
-        window: ``(start, count)`` rows of the trace, run on an empty cluster.
+        window: ``(start, count)`` rows of the trace, run on an empty cluster. Predicted run times and models know what
+            the jobs before it taught.
         ties: ``instant`` for one pass an instant, ``per-event`` for one an event.
         depth: Waiting jobs behind the head that a pass looks at; 0 means all.
         interval_s: Shortest time between passes; 0 makes one at every instant.
@@ -151,19 +152,23 @@ def simulate(
         interference=interference,
     )
     warm_up()
+    ordering = options.settings.ordering.ordering
+    workload = prepare(
+        trace if window is None else trace.window(*window),
+        spec,
+        clairvoyant=clairvoyant,
+        estimates=estimates,
+        default_request_s=default_request_s,
+        defaults=defaults,
+        tell_gpus_apart=PLACEMENTS[placement] >= DOT_PRODUCT
+        or (outages is not None and bool((outages.gpu != WHOLE_NODE).any())),
+        can_close=outages is not None,
+        elastic=ordering.is_elastic,
+    )
+    if window is not None:
+        workload = with_past(workload, trace, window[0], ordering=ordering, default_request_s=default_request_s)
     simulation = Simulation(
-        prepare(
-            trace if window is None else trace.window(*window),
-            spec,
-            clairvoyant=clairvoyant,
-            estimates=estimates,
-            default_request_s=default_request_s,
-            defaults=defaults,
-            tell_gpus_apart=PLACEMENTS[placement] >= DOT_PRODUCT
-            or (outages is not None and bool((outages.gpu != WHOLE_NODE).any())),
-            can_close=outages is not None,
-            elastic=options.settings.ordering.ordering.is_elastic,
-        ),
+        workload,
         options,
         outages,
         faults if faults is None or window is None else faults.window(*window),

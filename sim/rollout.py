@@ -26,7 +26,7 @@ from shunter.sim.clock import Order
 from shunter.sim.engine import ASK_EVERY_S, Simulation
 from shunter.sim.estimates import BY_ESTIMATE
 from shunter.sim.saving import counts, stand_at
-from shunter.sim.workload import Workload
+from shunter.sim.workload import Workload, ended_in_order
 
 if TYPE_CHECKING:
     from shunter.scheduler.fairshare import Ledger
@@ -267,17 +267,23 @@ class Rollout:
             timed=False,
         )
         self.source = FeatureSource.of(workload.columns, workload.capacity.processors)
+        self._past = ended_in_order(workload)
         self.loop = new_loop(workload.num_jobs)
         self._learned: Learned | None = None
 
     def starts(self, network: Network | None, first: IntArray, last: IntArray) -> FloatArray:
-        """(J,) start times of the jobs in the windows [first, last), each from an empty cluster; NaN elsewhere."""
+        """(J,) start times of the jobs in the windows [first, last), each from an empty cluster; NaN elsewhere.
+
+        A network knows what the jobs before a window taught; see ``workload.with_past``.
+        """
         from shunter.sim import rollout_kernel as kernel
 
         learned = None if network is None else self._unguarded(network)
         kind = kernel.STATIC if network is None else kernel.NETWORK
         jobs = jobs_of(self.workload, kind)
-        kernel.roll_windows(self.state.packed, jobs, self.loop, learned, kind, *self.state.how, first, last)
+        kernel.roll_windows(
+            self.state.packed, jobs, self.loop, learned, kind, *self.state.how, first, last, *self._past
+        )
         starts: FloatArray = self.state.jobs_f[at.START_S]
         return starts
 

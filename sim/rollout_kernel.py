@@ -14,7 +14,14 @@ import numpy as np
 from shunter.scheduler.jit import compiled
 from shunter.scheduler.kernels.estimates import Estimates, correct, learn_run, predict
 from shunter.scheduler.kernels.fairshare import Usage, change_usage, score_by_usage
-from shunter.scheduler.kernels.features import Facts, Histories, note_ended, note_started, note_submitted
+from shunter.scheduler.kernels.features import (
+    Facts,
+    Histories,
+    learn_past,
+    note_ended,
+    note_started,
+    note_submitted,
+)
 from shunter.scheduler.kernels.learned import Learned, anything_fits, order_queue
 from shunter.scheduler.kernels.passes import absorb, run_pass
 from shunter.scheduler.kernels.sorting import Sorting, sort_queue
@@ -287,9 +294,12 @@ def roll_windows(
     depth: Int,
     first: IntArray,
     last: IntArray,
+    past: IntArray,
+    past_end_s: FloatArray,
 ) -> None:
-    """Replay windows of jobs one after the other, each on an empty cluster and without history or predictions.
+    """Replay windows of jobs one after the other, each on an empty cluster and without predictions.
 
+    Histories begin with what the jobs before a window teach, ``past`` in the order of their ends ``past_end_s`` (J,).
     When the last job of a window has ended the state is as it was before the first one began.
     """
     for window in range(len(first)):
@@ -298,6 +308,15 @@ def roll_windows(
         if learned is not None:
             learned.histories.users[:] = 0.0
             learned.histories.alike[:] = 0.0
+            learn_past(
+                learned.facts,
+                learned.histories,
+                past,
+                jobs.run_s,
+                past_end_s,
+                first[window],
+                jobs.submit_s[first[window]],
+            )
         for row in range(first[window], last[window]):
             st.jobs_f[START_S, row] = np.nan
         roll(st, jobs, loop, learned, kind, mode, strategy, depth, np.int64(1) << 60)

@@ -9,14 +9,16 @@ import numpy as np
 
 from shunter.scheduler.capacity import Capacity, never_fits
 from shunter.scheduler.errors import TraceError, UsageError
+from shunter.scheduler.features import Past
 from shunter.scheduler.rounds import Elastic
 from shunter.scheduler.snapshot import JobColumns
-from shunter.scheduler.types import RESOURCES, UNITS_PER, BoolArray, FloatArray, ResourceDemand
+from shunter.scheduler.types import RESOURCES, UNITS_PER, BoolArray, FloatArray, IntArray, ResourceDemand
 from shunter.sim.cluster_arrays import MOST_GPUS_APART, Places, allowed_places, capacity_of, quotas_of, speeds_of
 from shunter.sim.elastic import elastic_demand, elastic_of
 from shunter.sim.estimates import check_default_request, which_estimates
 
 if TYPE_CHECKING:
+    from shunter.scheduler.policies.registry import Ordering
     from shunter.traces.tables import ClusterSpec, Trace
 
 
@@ -39,6 +41,7 @@ class Workload:
         groups: Names of the groups of ``columns.group_idx``.
         elastic: On how many tasks jobs may run; None where that is not decided here.
         predicts: Decisions count with predicted run times; ``columns.expected_s`` are the requests until then.
+        past: Jobs of the trace that had ended before these come; None where nobody asks.
     """
 
     trace: Trace
@@ -55,6 +58,7 @@ class Workload:
     groups: tuple[str, ...]
     elastic: Elastic | None = None
     predicts: bool = False
+    past: Past | None = None
 
     @property
     def task_gpus(self) -> FloatArray:
@@ -65,6 +69,35 @@ class Workload:
     def num_jobs(self) -> int:
         """Jobs, rejected ones included."""
         return len(self.run_s)
+
+
+def with_past(
+    workload: Workload, trace: Trace, start: int, *, ordering: Ordering, default_request_s: float | None = None
+) -> Workload:
+    """A workload that begins with row ``start`` of a trace, with what jobs before it teach, where that is asked for.
+
+    A learned order and predicted run times go by what has ended. A scheduler that has run for months knows of it, so a
+    window of a log begins with it, too: each earlier job counts as started when it was submitted, and is known where
+    it had ended by then when the window's first job comes.
+    """
+    if not start or not (ordering.needs_features or workload.predicts):
+        return workload
+    earlier = prepare(trace.window(0, start), workload.cluster, default_request_s=default_request_s)
+    columns = earlier.columns
+    number = {name: i for i, name in enumerate(workload.trace.jobs.codes("user")[1])}
+    own = np.asarray([number.get(name, -2) for name in earlier.trace.jobs.codes("user")[1]] + [-1], dtype=np.int64)
+    user_idx = own[columns.user_idx]  # −1 is the last place, that of unknown users
+    rows, end_s = ended_in_order(earlier)
+    rows = rows[(end_s[rows] <= workload.columns.submit_s[0]) & (user_idx[rows] > -2)]
+    past = Past(user_idx[rows], columns.requested_s[rows], columns.processors[rows], earlier.run_s[rows], end_s[rows])
+    return replace(workload, past=past)
+
+
+def ended_in_order(workload: Workload) -> tuple[IntArray, FloatArray]:
+    """Rows of the jobs that can run, in the order of their ends if each started when submitted; and (J,) these ends."""
+    end_s = workload.columns.submit_s + workload.run_s
+    order = np.argsort(end_s, kind="stable")
+    return order[~workload.rejected[order]], end_s
 
 
 def refuse_free_riders(trace: Trace, cluster: ClusterSpec, demand: ResourceDemand, capacity: Capacity) -> None:

@@ -223,6 +223,34 @@ def note_ended(facts: Facts, histories: Histories, row: Int, run_s: float, now_s
 
 
 @compiled
+def note_past(facts: Facts, histories: Histories, row: Int, run_s: float, end_s: float) -> None:
+    """A job ended, after ``run_s`` seconds, before anything was watched; to be called in the order of the ends."""
+    users, user = histories.users, facts.user[row]
+    log_ratio = np.log(max(run_s, 1.0) / facts.request_s[row])
+    learn(users, user, log_ratio)
+    learn(histories.alike, facts.alike[row], log_ratio)
+    remember(users, user, log_ratio, run_s, end_s)
+    remember(histories.alike, facts.alike[row], log_ratio, run_s, end_s)
+    day, week = used(users, user, end_s, 0), used(users, user, end_s, 1)
+    work_s = facts.processors[row] * run_s
+    users[HISTORY_USED_DAY, user], users[HISTORY_USED_WEEK, user] = day + work_s, week + work_s
+    users[HISTORY_USED_AT_S, user] = end_s
+
+
+@compiled
+def learn_past(
+    facts: Facts, histories: Histories, rows: IntArray, run_s: FloatArray, end_s: FloatArray, below: Int, until_s: float
+) -> None:
+    """Take in the jobs ``rows`` (·,), in the order of their ends, that stand below a row and had ended by a time."""
+    for i in range(len(rows)):
+        row = rows[i]
+        if end_s[row] > until_s:
+            break
+        if row < below:
+            note_past(facts, histories, row, run_s[row], end_s[row])
+
+
+@compiled
 def note_running(facts: Facts, scratch: Scratch, scene: Scene, now_s: float) -> tuple[float, float]:
     """Write when the running jobs leave how much free; returns what is free now and the processor-seconds to come."""
     count = len(scene.running)
