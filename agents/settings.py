@@ -89,6 +89,20 @@ class ImitationSettings(_Section):
     entropy: Annotated[float, Field(gt=0, lt=1)]
 
 
+class ForesightSettings(_Section):
+    """The regression that a first score is made from (``agents.foresight``)."""
+
+    rows: Count
+    glimpses: Count
+    jobs: Count
+    epochs: Count
+    batch: Annotated[int, Field(ge=2)]
+    learning_rate: Positive
+    decay: Amount
+    request_share: Share
+    until_free: Amount
+
+
 class PpoSettings(_Section):
     """Proximal policy optimisation (Schulman et al., arXiv:1707.06347) with masks (Huang & Ontañón, FLAIRS 2022)."""
 
@@ -130,6 +144,7 @@ class Settings(_Section):
     windows: WindowSettings
     curriculum: CurriculumSettings
     imitation: ImitationSettings
+    foresight: ForesightSettings
     ppo: PpoSettings
     selection: SelectionSettings
     tuning: TuningSettings

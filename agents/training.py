@@ -148,6 +148,7 @@ def prepare_run(order: Order, should_stop: Callable[[], bool] | None = None) -> 
     baseline = settings.windows.baseline
     heuristic = best_heuristic(lessons, settings.windows) if baseline == "auto" else baseline
     teacher = teacher_of(order, heuristic, material, should_stop)
+    foresees = settings.imitation.teacher == "foresight"
     judged_by = Validation(material, settings)
     tasks = [
         Task(
@@ -156,7 +157,7 @@ def prepare_run(order: Order, should_stop: Callable[[], bool] | None = None) -> 
             settings=settings,
             budget=order.budget,
             heuristic=heuristic,
-            teacher=teacher,
+            teacher=foreseen(order, material, seed, should_stop) if foresees else teacher,
             validation=judged_by,
             folder=order.out / f"seed-{seed}",
             resume=order.resume,
@@ -235,7 +236,7 @@ def teacher_of(
         UsageError: There is no such heuristic or file.
     """
     asked = order.settings.imitation.teacher
-    if asked == "none":
+    if asked in ("none", "foresight"):  # which each seed does for itself
         return None
     if asked == "auto":
         return heuristic
@@ -257,6 +258,22 @@ def teacher_of(
 
     choose_ordering(asked)
     return asked
+
+
+def foreseen(order: Order, material: Sequence[Material], seed: int, should_stop: Callable[[], bool] | None) -> Teacher:
+    """The score by expected weight and work (``agents.foresight``), from the training periods as they are.
+
+    A seed that has a checkpoint needs no teacher any more.
+    """
+    from shunter.agents.foresight import foresee
+    from shunter.agents.seeds import CHECKPOINT
+
+    if order.resume and (order.out / f"seed-{seed}" / CHECKPOINT).is_file():
+        return None
+    plain = order.settings.with_values(
+        {"curriculum.generated_share": 0.0, "curriculum.loads": (1.0,), "curriculum.until": (1.0,)}
+    )
+    return foresee(lessons_of(material, plain, 0, seed), plain, seed=seed, should_stop=should_stop)
 
 
 def searched(order: Order, material: Sequence[Material], should_stop: Callable[[], bool] | None) -> Teacher:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from shunter.scheduler.kernels.guarding import Rules
 
 PARAMETERS = {
-    "bound_h": 24.0,
-    "bound_requests": 10.0,
-    "bound_drains": 5.0,
+    "bound_h": 96.0,
+    "bound_requests": 20.0,
+    "bound_drains": 10.0,
     "classes": 0.0,
     "outside": 0.25,
     "budget_ms": 0.0,
