@@ -23,10 +23,10 @@ from shunter.agents.lessons import Lesson
 from shunter.scheduler.features import FEATURES
 from shunter.scheduler.kernels.features import COUNT_SPAN, LOG_SPAN, NUM_FEATURES
 from shunter.scheduler.kernels.network import Network
-from shunter.scheduler.types import FloatArray, IntArray
+from shunter.scheduler.types import AnyArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Generator, Tensor, nn
 
     from shunter.agents.settings import ForesightSettings, Settings
 
@@ -95,12 +95,13 @@ def look(
     )
     rng, skip = np.random.default_rng(seed), by_expected_work()
     observation = env.reset()
-    found: list[FloatArray] = []
+    found: list[AnyArray] = []
     which: list[tuple[int, int]] = []
     while len(which) < asked.rows and not (should_stop is not None and which and should_stop()):
         seen = observation[:, :, :NUM_FEATURES].astype(np.float64)
         allowed = np.stack(env.env_method("action_masks"))[:, :-1]
         for place, window in enumerate(env.batch.window):
+            assert window is not None
             rows = env.batch.visible(place)
             taken = rng.choice(len(rows), min(asked.glimpses, len(rows)), replace=False)
             found.append(observation[place, taken, :NUM_FEATURES].copy())
@@ -171,7 +172,7 @@ def fit_means(
     return head_of(model, 0), head_of(model, 1)
 
 
-def two_heads(hidden: tuple[int, int], generator: object) -> nn.ModuleDict:
+def two_heads(hidden: tuple[int, int], generator: Generator) -> nn.ModuleDict:
     """Two networks with common hidden layers; at first both are constant."""
     import torch
     from torch import nn
@@ -185,18 +186,19 @@ def two_heads(hidden: tuple[int, int], generator: object) -> nn.ModuleDict:
     with torch.no_grad():
         for name, layer in layers.items():
             bound = layer.in_features**-0.5 if name in ("first", "second") else 0.0
-            layer.weight.uniform_(-bound, bound, generator=generator)  # type: ignore[arg-type]
+            layer.weight.uniform_(-bound, bound, generator=generator)
             if layer.bias is not None:
                 layer.bias.zero_()
     return nn.ModuleDict(layers)
 
 
-def values_of(model: nn.ModuleDict, x: object) -> object:
+def values_of(model: nn.ModuleDict, x: Tensor) -> Tensor:
     """(R, 2) values of both networks."""
     import torch
 
     hidden = torch.relu(model["second"](torch.relu(model["first"](x))))
-    return model["skip"](x) + model["last"](hidden)
+    values: Tensor = model["skip"](x) + model["last"](hidden)
+    return values
 
 
 def head_of(model: nn.ModuleDict, number: int) -> Network:

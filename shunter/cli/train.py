@@ -79,8 +79,9 @@ def policy_command(
         str | None,
         typer.Option(
             "--warm-start",
-            help="Where to begin: search (a linear score found by direct search, the default), auto (imitate the best "
-            "heuristic), a heuristic, a bundle's folder, a file of recorded choices (.npz), or none.",
+            help="Where to begin: foresight (expected work over expected weight, by regression; the default), search "
+            "(a linear score found by direct search), auto (imitate the best heuristic), a heuristic, a bundle's "
+            "folder, a file of recorded choices (.npz), or none.",
         ),
     ] = None,
     tune: Annotated[

@@ -123,9 +123,11 @@ def test_unknown_executors_and_teachers_are_refused(tmp_path: Path) -> None:
             prepare_run(replace(order, settings=asked, out=tmp_path / teacher))
 
 
-@pytest.mark.parametrize("teacher", ["none", "search"])
+@pytest.mark.parametrize("teacher", ["none", "search", "foresight"])
 def test_other_warm_starts(tmp_path: Path, teacher: str) -> None:
-    settings = small_settings().with_values({"imitation.teacher": teacher, "imitation.generations": 2})
+    settings = small_settings().with_values(
+        {"imitation.teacher": teacher, "imitation.generations": 2, "foresight.rows": 500, "foresight.jobs": 100}
+    )
     task = prepare_run(small_order(tmp_path / "run", steps=64, settings=settings)).tasks[0]
     outcome = train_seed(task)
     assert outcome.complete
