@@ -72,8 +72,48 @@ def foresee(
     """
     asked = settings.foresight
     glimpses = look(lessons, settings, seed=seed, should_stop=should_stop)
-    hidden = settings.network.hidden
-    return composed(fit_means(glimpses, asked, (hidden[0], hidden[1]), seed=seed, should_stop=should_stop), asked)
+    return fit_score(glimpses, asked, settings.network.hidden, seed=seed, should_stop=should_stop)
+
+
+def fit_score(
+    glimpses: Glimpses,
+    asked: ForesightSettings,
+    hidden: Sequence[int],
+    *,
+    seed: int,
+    should_stop: Callable[[], bool] | None = None,
+) -> Network:
+    """The mean of several scores, each regressed with its share of the hidden units: they err in different places."""
+    count = max(1, min(asked.members, *hidden))
+    shares = [
+        (hidden[0] // count + (i < hidden[0] % count), hidden[1] // count + (i < hidden[1] % count))
+        for i in range(count)
+    ]
+    return averaged(
+        [
+            composed(fit_means(glimpses, asked, share, seed=seed * count + i, should_stop=should_stop), asked)
+            for i, share in enumerate(shares)
+        ]
+    )
+
+
+def averaged(members: Sequence[Network]) -> Network:
+    """One network whose score is the mean of those of several: their hidden units side by side."""
+    wide, narrow = sum(len(each.b1) for each in members), sum(len(each.b2) for each in members)
+    w2 = np.zeros((narrow, wide))
+    row = column = 0
+    for each in members:
+        w2[row : row + len(each.b2), column : column + len(each.b1)] = each.w2
+        row, column = row + len(each.b2), column + len(each.b1)
+    return Network(
+        skip=np.mean([each.skip for each in members], axis=0),
+        w1=np.concatenate([each.w1 for each in members]),
+        b1=np.concatenate([each.b1 for each in members]),
+        w2=w2,
+        b2=np.concatenate([each.b2 for each in members]),
+        w3=np.concatenate([each.w3 for each in members]) / len(members),
+        hidden=np.zeros(wide),
+    )
 
 
 def look(
@@ -138,20 +178,20 @@ def fit_means(
 ) -> tuple[Network, Network]:
     """Networks whose values are the logarithms of the mean weight and of the mean run time over the request.
 
-    Every trace counts alike. The loss of a prediction z of log y is exp(z) − y · z, the Poisson deviance but for terms
-    that do not depend on z, over the mean of y.
+    What is regressed is by how much the means differ from those of a job that runs as long as its histories lead to
+    expect, so that without any rows that is what remains. Every trace counts alike. The loss of a prediction z of
+    log y is exp(z) − y · z, the Poisson deviance but for terms that do not depend on z, over the mean of y.
     """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     model = two_heads(hidden, generator)
     x = torch.as_tensor(glimpses.features, dtype=torch.float32)
+    expected = x @ torch.as_tensor(as_expected(), dtype=torch.float32)
     y = torch.as_tensor(np.stack([glimpses.weight, glimpses.ratio], 1), dtype=torch.float32)
     counts = np.bincount(glimpses.lesson)
     share = torch.as_tensor(len(glimpses) / (counts > 0).sum() / counts[glimpses.lesson], dtype=torch.float32)
     means = (share[:, None] * y).mean(0)
-    with torch.no_grad():
-        model["skip"].bias[:] = means.log()
     batch = min(asked.batch, len(glimpses))
     batches = len(glimpses) // batch
     optimiser = torch.optim.AdamW(model.parameters(), lr=asked.learning_rate, weight_decay=asked.decay)
@@ -160,7 +200,7 @@ def fit_means(
         order = torch.randperm(len(glimpses), generator=generator)
         for number in range(batches):
             rows = order[number * batch : (number + 1) * batch]
-            z = values_of(model, x[rows])
+            z = values_of(model, x[rows]) + expected[rows]
             loss = (share[rows, None] * (z.exp() - y[rows] * z) / means).sum(1).mean()
             optimiser.zero_grad()
             loss.backward()
@@ -169,7 +209,19 @@ def fit_means(
             rate.step()
         if should_stop is not None and should_stop():
             break
-    return head_of(model, 0), head_of(model, 1)
+    weight, ratio = (
+        head_of(model, number)._replace(skip=head_of(model, number).skip + skip)
+        for number, skip in enumerate(as_expected().T)
+    )
+    return weight, ratio
+
+
+def as_expected() -> FloatArray:
+    """(F, 2) weights of features: of −log(run) and of log(run / request), were the run as long as expected."""
+    skip = np.zeros((NUM_FEATURES, 2))
+    skip[COLUMN["log_expected"]] = -LOG_SPAN, LOG_SPAN
+    skip[COLUMN["log_request"], 1] = -LOG_SPAN
+    return skip
 
 
 def two_heads(hidden: tuple[int, int], generator: Generator) -> nn.ModuleDict:
@@ -189,6 +241,7 @@ def two_heads(hidden: tuple[int, int], generator: Generator) -> nn.ModuleDict:
             layer.weight.uniform_(-bound, bound, generator=generator)
             if layer.bias is not None:
                 layer.bias.zero_()
+        layers["skip"].bias[0] = np.log(BOUND_S)
     return nn.ModuleDict(layers)
 
 

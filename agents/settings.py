@@ -92,6 +92,7 @@ class ImitationSettings(_Section):
 class ForesightSettings(_Section):
     """The regression that a first score is made from (``agents.foresight``)."""
 
+    members: Count
     rows: Count
     glimpses: Count
     jobs: Count

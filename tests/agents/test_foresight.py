@@ -10,6 +10,7 @@ pytest.importorskip("torch", reason="needs shunter[train]")
 from shunter.agents.foresight import (
     COLUMN,
     Glimpses,
+    averaged,
     by_expected_work,
     composed,
     fit_means,
@@ -20,7 +21,7 @@ from shunter.agents.lessons import Lesson, lessons_of
 from shunter.agents.settings import Settings
 from shunter.agents.training import Material
 from shunter.scheduler.kernels.features import NUM_FEATURES
-from shunter.scheduler.kernels.network import score_row
+from shunter.scheduler.kernels.network import Network, score_row
 from shunter.scheduler.types import FloatArray
 from tests.agents.small import small_settings, small_trace
 
@@ -76,8 +77,8 @@ def test_every_trace_counts_alike() -> None:
     assert all(abs(score_row(head, row(log_size=1.0))) < 1e-6 for head in alike)
 
 
-def test_work_is_request_times_processors_where_nothing_is_known() -> None:
-    """Without anything regressed: request · processors, and a little of the wait for free processors."""
+def test_work_is_expected_work_where_nothing_is_regressed() -> None:
+    """Expected run time, squared, times processors, and a little of the wait for free processors."""
     asked = small_settings().foresight
     nothing = fit_means(
         Glimpses(np.zeros((64, NUM_FEATURES), np.float32), np.ones(64), np.ones(64), np.zeros(64, np.int64)),
@@ -86,7 +87,8 @@ def test_work_is_request_times_processors_where_nothing_is_known() -> None:
         seed=0,
     )
     score = composed(nothing, asked)
-    assert score_row(score, row(log_request=0.2)) == pytest.approx(3.0, abs=1e-6)
+    assert score_row(score, row(log_request=0.2)) == pytest.approx(0.0, abs=1e-6)
+    assert score_row(score, row(log_expected=0.2)) == pytest.approx(6.0, abs=1e-6)
     assert score_row(score, row(log_processors=0.5)) == pytest.approx(6.0, abs=1e-6)
     assert score_row(score, row(log_until_free=1.0)) == pytest.approx(15.0 * asked.until_free, abs=1e-6)
 
@@ -109,6 +111,24 @@ def test_the_same_seed_gives_the_same_score(lessons: list[Lesson], settings: Set
     for one, same in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, same)
     assert not np.array_equal(first.skip, other.skip)
+
+
+def test_several_scores_are_averaged_in_one_network() -> None:
+    rng = np.random.default_rng(2)
+    members = [
+        Network(
+            rng.normal(size=NUM_FEATURES),
+            rng.normal(size=(wide, NUM_FEATURES)),
+            rng.normal(size=wide),
+            rng.normal(size=(narrow, wide)),
+            rng.normal(size=narrow),
+            rng.normal(size=narrow),
+            np.zeros(wide),
+        )
+        for wide, narrow in ((3, 2), (2, 1))
+    ]
+    x = rng.normal(size=NUM_FEATURES)
+    assert score_row(averaged(members), x) == pytest.approx(np.mean([score_row(each, x) for each in members]))
 
 
 def test_it_can_be_stopped(lessons: list[Lesson], settings: Settings) -> None:
