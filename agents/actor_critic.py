@@ -67,11 +67,15 @@ class Choice:
         self.log_probability = torch.log_softmax(logits, 1)
 
     def draw(self, *, greedy: bool) -> Tensor:
-        """(B,) actions in 0 … K, K being to wait."""
-        if greedy:
-            place = self.log_probability.argmax(1)
-        else:
-            place = torch.multinomial(self.log_probability.exp(), 1).squeeze(1)
+        """(B,) actions in 0 … K, K being to wait.
+
+        The greatest of log p + Gumbel noise is one drawn with probabilities p. What is forbidden can never be it, which
+        does not hold of ``torch.multinomial``: rounding lets it take a place of probability 0 now and then.
+        """
+        noisy = self.log_probability
+        if not greedy:
+            noisy = noisy - torch.empty_like(noisy).exponential_().log()
+        place = noisy.argmax(1)
         return torch.where(place == self.longest, self.places, place)
 
     def log_prob(self, actions: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--logs", type=Path, default=Path("../shared/traces/swf"), help="folder with the SWF logs")
     parser.add_argument("--out", type=Path, default=Path("trained"), help="folder to write")
-    parser.add_argument("--budget", default="1500000steps", help="of each seed")
+    parser.add_argument("--budget", default="1000000steps", help="of each seed")
     parser.add_argument("--ship", action="store_true", help="put the bundles into the package")
     return parser.parse_args()
 

@@ -59,6 +59,19 @@ def test_choices_follow_the_masked_softmax() -> None:
     assert drawn == {0, 2, 4}
 
 
+def test_what_is_forbidden_is_never_drawn() -> None:
+    """Nor where all but one place of many is: rounding must not open another one."""
+    torch.manual_seed(1)
+    logits = torch.randn(20_000, 65) * 30.0
+    allowed = torch.zeros(20_000, 65, dtype=torch.bool)
+    allowed[:, 7] = allowed[:, 40] = True
+    for _ in range(5):
+        drawn = Choice(logits, allowed).draw(greedy=False)
+        assert set(drawn.tolist()) <= {7, 40}
+    level = Choice(torch.zeros(20_000, 65), allowed).draw(greedy=False)
+    assert (level == 7).float().mean().item() == pytest.approx(0.5, abs=0.02)
+
+
 @pytest.mark.parametrize("network", [KernelNetwork, AttentionNetwork])
 def test_the_policy_judges_as_its_full_distribution_does(network: type) -> None:
     """The fast way over packed queues against SB3's distribution over all places."""
