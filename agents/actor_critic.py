@@ -69,8 +69,7 @@ class Choice:
     def draw(self, *, greedy: bool) -> Tensor:
         """(B,) actions in 0 … K, K being to wait.
 
-        The greatest of log p + Gumbel noise is one drawn with probabilities p. What is forbidden can never be it, which
-        does not hold of ``torch.multinomial``: rounding lets it take a place of probability 0 now and then.
+        The greatest of log p + Gumbel noise is one drawn with probabilities p; what is forbidden can never be it.
         """
         noisy = self.log_probability
         if not greedy:

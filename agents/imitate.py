@@ -245,7 +245,8 @@ def sharpen(network: QueueNetwork, decisions: Decisions, entropy: float, batch: 
     """Scale a network's scores, which changes no order, until its random choice has a given mean entropy.
 
     A score that a search has found has a scale of its own: PPO would start from a policy that never tries anything
-    else, or from one that draws lots. The entropy is given as a share of that of drawing lots among what is allowed.
+    else, or from one that draws lots. The entropy is given as a share of that of drawing lots among what is allowed;
+    what jobs that score alike leave of it, however sharp the choice, counts as none.
 
     Returns:
         The factor; 1 for a network that scores all jobs alike.
@@ -259,7 +260,12 @@ def sharpen(network: QueueNetwork, decisions: Decisions, entropy: float, batch: 
     spread = max((float((part.nan_to_num(neginf=0.0)).abs().max()) for part in known if len(part)), default=0.0)
     if spread == 0.0:
         return 1.0
-    low, high = -20.0, 20.0  # of the logarithm of the factor; the entropy falls as it rises
+    low, high = (
+        -20.0,
+        15.0 - float(np.log(max(spread, 1.0))),
+    )  # of the factor's logarithm; the entropy falls as it rises
+    least = _entropy_share(known, float(np.exp(high)))
+    entropy = least + entropy * (1.0 - least)
     for _ in range(STEPS_OF_SHARPENING):
         middle = (low + high) / 2
         if _entropy_share(known, float(np.exp(middle))) > entropy:

@@ -80,6 +80,20 @@ def test_sharpening_changes_the_entropy_and_no_order() -> None:
     assert sharpen(KernelNetwork(), record, 0.5) == 1.0
 
 
+def test_jobs_that_are_alike_do_not_sharpen_without_end() -> None:
+    """Three of four jobs are the same one: whatever the scale, a choice among them stays a lottery."""
+    rng = np.random.default_rng(4)
+    rows = np.zeros((200, 4, NUM_FEATURES + 1), np.float32)
+    rows[:, :, :NUM_FEATURES] = rng.normal(size=(200, 1, NUM_FEATURES))
+    rows[:, 3, :NUM_FEATURES] += 0.5 * rng.normal(size=(200, NUM_FEATURES))
+    rows[:, :, NUM_FEATURES] = 1.0
+    network = KernelNetwork()
+    with torch.no_grad():
+        network.skip[0] = 1.0
+    record = Decisions.of_queues(rows, np.ones((200, 4), dtype=bool), rows[:, :, 0])
+    assert 0.1 < sharpen(network, record, 0.1) < 1e3
+
+
 def test_recorded_choices_come_back_from_a_file(tmp_path: Path) -> None:
     record = decisions(20, known=False)
     record.save(tmp_path / "choices.npz")
