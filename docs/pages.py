@@ -202,7 +202,8 @@ def features_page() -> str:
         "# Features\n",
         "What a learned ordering is told of every waiting job: the same code writes these columns in training, in "
         "replays and for a live queue. Processors are GPUs on a cluster that counts GPUs, CPUs otherwise. What is "
-        "known of a user comes from jobs that have ended: the histories begin empty with each replay. A job that was "
+        "known of a user comes from jobs that have ended: the histories begin empty with a log, and a window of it "
+        "with what the jobs before it taught. A job that was "
         "stopped teaches nothing before it ends for good; then its run time is its work on the reference GPU type.\n",
         f"The schema is `{SCHEMA.name}`, version {SCHEMA.version}, {SCHEMA.size} columns, SHA-256 of the names "
         f"`{SCHEMA.sha256[:16]}…`. A model is used with the schema that it was trained with, and refused with any "
