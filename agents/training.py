@@ -310,7 +310,9 @@ def finish(order: Order, prepared: Prepared, trained: Trained) -> Trained:
     network = network_of(order.settings, best.progress.best)
     onnx = to_onnx(network)
     parity = check_parity(network, onnx)
-    names = ", ".join(trace.name for trace, _ in order.traces)
+    names = (
+        ", ".join(trace.name for trace, _ in order.traces) if len(order.traces) < 3 else f"{len(order.traces)} traces"
+    )
     curve = learning_curve({each.seed: each.progress.curve for each in trained.outcomes}, f"trained on {names}")
     write_whole(order.out / CURVE_FILE, curve)
     folder = order.out / BUNDLE

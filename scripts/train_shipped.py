@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from shunter.agents.bundle import CARD, SHIPPED, Card
+from shunter.agents.bundle import CARD, MODEL, SHIPPED, Card
 from shunter.agents.lessons import Material
 from shunter.agents.linear import weights_of, write_linear
 from shunter.agents.periods import Period, split
@@ -113,12 +113,10 @@ def materials(order: Order) -> tuple[Sequence[Material], Sequence[Period]]:
 
 
 def ship(bundle: Path, place: Path) -> None:
-    """Copy a bundle's files over those of the package."""
-    for old in place.iterdir():
-        if old.name not in ("__init__.py", "__pycache__"):
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
-    shutil.copytree(bundle, place, dirs_exist_ok=True)
-    print(f"{place}: {sum(each.stat().st_size for each in place.rglob('*') if each.is_file()) / 1000:.0f} kB")
+    """Copy a bundle's card and model over those of the package; its figures stay where it was trained."""
+    for name in (CARD, MODEL):
+        shutil.copyfile(bundle / name, place / name)
+    print(f"{place}: {sum((place / name).stat().st_size for name in (CARD, MODEL)) / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ SCHEMA_OF_OTHERS = SCHEMA.as_json() | {"version": 99}
         (lambda folder: (folder / "card.json").write_text("[]"), "card.json: not a JSON object"),
         (edited(version=2), "card.json: version: 2, this program reads 1"),
         (edited(version=None), "version: None"),
-        (edited(features=SCHEMA_OF_OTHERS), "card.json: features.version: 99, this program has 1"),
+        (edited(features=SCHEMA_OF_OTHERS), "card.json: features.version: 99, this program has 2"),
         (edited(features=SCHEMA.as_json() | {"sha256": "0"}), "features.sha256: '0'"),
         (edited(features="queue"), "features: not a feature schema"),
         (edited(kind="kernal"), "kind: unknown 'kernal'; did you mean 'kernel'"),
@@ -214,12 +214,16 @@ def test_folders_with_colons_and_settings() -> None:
 
 
 def test_models_stand_in_the_table_by_name(folder: Path) -> None:
-    policies = [f"model:{folder}", f"model:{folder}:bound_h=0.1,bound_requests=0"]
+    policies = [f"model:{folder}", f"model:{folder}:bound_drains=0,bound_h=0.1,bound_requests=0"]
     arguments = ["simulate", "demo:hpc", "--window", "0:200", "--json", "-P", "fcfs"]
     found = CliRunner().invoke(app, [*arguments, *(word for policy in policies for word in ("-P", policy))])
     assert found.exit_code == 0, found.output
     runs = json.loads(found.stdout)["runs"]
-    assert [run["policy"] for run in runs] == ["fcfs", "model:drawn", "model:drawn:bound_h=0.1,bound_requests=0"]
+    assert [run["policy"] for run in runs] == [
+        "fcfs",
+        "model:drawn",
+        "model:drawn:bound_h=0.1,bound_requests=0,bound_drains=0",
+    ]
     assert set(runs[1]["guard"]) == {"followed", "not_finite", "outside", "slow", "starving"}
     assert "guard" not in runs[0]
     assert "with jobs first that had waited beyond the bound" in found.stderr

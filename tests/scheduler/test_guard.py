@@ -43,19 +43,19 @@ def test_of_the_jobs_that_waited_too_long_the_first_goes_first() -> None:
 
 
 def test_the_bound_grows_with_the_request() -> None:
-    """24 h or 10 requests, whichever is longer: 3 h ask for 30 h, 1 h for 24 h."""
+    """96 h or 20 requests, whichever is longer: 6 h ask for 120 h, 1 h for 96 h."""
     guard = Guard.of(PARAMETERS)
-    request_s = HOUR_S * np.asarray([3.0, 1.0, 1.0])
+    request_s = HOUR_S * np.asarray([6.0, 1.0, 1.0])
     late = guarded_order(
         guard,
         np.asarray([3.0, 2.0, 1.0]),
         np.zeros((3, SCHEMA.size)),
         fallback=np.zeros(3),
-        wait_s=HOUR_S * np.asarray([29.0, 25.0, 1.0]),
+        wait_s=HOUR_S * np.asarray([119.0, 97.0, 1.0]),
         request_s=request_s,
     )
     assert late.order.tolist() == [1, 2, 0]
-    np.testing.assert_allclose(guard.late_after_s(request_s), HOUR_S * np.asarray([30.0, 24.0, 24.0]))
+    np.testing.assert_allclose(guard.late_after_s(request_s), HOUR_S * np.asarray([120.0, 96.0, 96.0]))
 
 
 def test_the_bound_grows_with_what_waits() -> None:
@@ -135,7 +135,7 @@ def test_nobody_is_overtaken_beyond_the_bound(data: st.DataObject) -> None:
 def test_settings_are_parameters_of_the_ordering() -> None:
     chosen = choose_ordering("learned:bound_h=48,outside=0,budget_ms=5,classes=1,fallback=sjf")
     guard = Guard.of(chosen.parameters)
-    assert (guard.bound_s, guard.bound_requests) == (48 * HOUR_S, 10.0)
+    assert (guard.bound_s, guard.bound_requests) == (48 * HOUR_S, 20.0)
     assert (guard.most_outside, guard.budget_s, guard.keeps_classes) == (np.inf, 0.005, True)
     assert chosen.fallback == "sjf"
     assert choose_ordering(chosen.label) == chosen
