@@ -30,8 +30,8 @@ def evaluate_command(
         list[str],
         typer.Argument(
             metavar="[BUNDLE]… TRACE…",
-            help="Bundles of learned policies (folders; learned: the shipped one) and traces (files of any known "
-            "format, demo:hpc, demo:gpu), each trace with :FIRST:COUNT behind it to take only these jobs.",
+            help="Bundles of learned policies (folders; learned and tuned-linear: those that ship) and traces (files "
+            "of any known format, demo:hpc, demo:gpu), each trace with :FIRST:COUNT behind it to take only these jobs.",
             show_default=False,
         ),
     ],
@@ -147,7 +147,9 @@ def told_apart(what: Sequence[str]) -> tuple[list[str], list[str]]:
     for name in what:
         if what.count(name) > 1:
             raise UsageError(f"{name!r} is given twice")
-    bundles = [name for name in what if name == "learned" or name.startswith("model:") or Path(name).is_dir()]
+    from shunter.agents.bundle import SHIPPED
+
+    bundles = [name for name in what if name in SHIPPED or name.startswith("model:") or Path(name).is_dir()]
     return bundles, [name for name in what if name not in bundles]
 
 
@@ -221,13 +223,13 @@ def load_learned(names: Sequence[str], rules: Protocol, taken: set[str]) -> list
     Raises:
         UsageError: Two bundles hold the same policy.
     """
-    from shunter.agents.bundle import shipped
+    from shunter.agents.bundle import SHIPPED, shipped
     from shunter.agents.contenders import learned
 
     found: list[Contender] = []
     for name in names:
-        folder = shipped() if name == "learned" else Path(name.removeprefix("model:"))
-        label = "learned" if name == "learned" else folder.resolve().name
+        folder = shipped(name) if name in SHIPPED else Path(name.removeprefix("model:"))
+        label = name if name in SHIPPED else folder.resolve().name
         contender = learned(folder, str(folder) if label in taken else label, rules)
         same = [other.policy for other in found if other.sha256 == contender.sha256]
         if same:
