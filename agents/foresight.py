@@ -8,7 +8,7 @@ by Poisson pseudo-likelihood, which finds a conditional mean whatever the distri
 Econometrica 52(3), 1984). Both networks share their hidden layers, so that their difference is one such network: a
 score that PPO can go on from.
 
-A request is no guess: half of the regressed run time is its logarithm, which keeps jobs of unknown users in place.
+Work goes partly by the request itself (``foresight.request_share``), which keeps jobs of unknown users in place.
 """
 
 from __future__ import annotations
@@ -23,15 +23,13 @@ from shunter.agents.lessons import Lesson
 from shunter.scheduler.features import FEATURES
 from shunter.scheduler.kernels.features import COUNT_SPAN, LOG_SPAN, NUM_FEATURES
 from shunter.scheduler.kernels.network import Network
+from shunter.scheduler.metrics import SLOWDOWN_BOUND_S
 from shunter.scheduler.types import AnyArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from shunter.agents.settings import ForesightSettings, Settings
-
-BOUND_S = 10.0
-"""Run times below this count as this in the bounded slowdown."""
 
 MOST_RATIO = 1.5
 """Run times beyond so many requests count as this: a few overruns would decide the fit."""
@@ -120,6 +118,7 @@ def look(
     lessons: Sequence[Lesson], settings: Settings, *, seed: int, should_stop: Callable[[], bool] | None = None
 ) -> Glimpses:
     """Schedule windows of the lessons by expected work, and note some waiting jobs at every decision."""
+    from shunter.agents.teaching import greedy
     from shunter.agents.vector import VectorSchedulingEnv
 
     asked, windows = settings.foresight, settings.windows
@@ -139,15 +138,13 @@ def look(
     which: list[tuple[int, int]] = []
     while len(which) < asked.rows and not (should_stop is not None and which and should_stop()):
         seen = observation[:, :, :NUM_FEATURES].astype(np.float64)
-        allowed = np.stack(env.env_method("action_masks"))[:, :-1]
         for place, window in enumerate(env.batch.window):
             assert window is not None
             rows = env.batch.visible(place)
             taken = rng.choice(len(rows), min(asked.glimpses, len(rows)), replace=False)
             found.append(observation[place, taken, :NUM_FEATURES].copy())
             which += [(window.source, int(row)) for row in rows[taken]]
-        actions = np.where(allowed, seen @ skip, np.inf).argmin(1)
-        observation = env.step(actions)[0]
+        observation = env.step(greedy(seen @ skip, np.stack(env.env_method("action_masks"))))[0]
     env.close()
     lesson, row = np.asarray(which, dtype=np.int64).T
     run_s, request_s = np.zeros(len(lesson)), np.zeros(len(lesson))
@@ -156,7 +153,7 @@ def look(
         run_s[own] = each.workload.run_s[row[own]]
         request_s[own] = np.maximum(each.workload.columns.requested_s[row[own]], 1.0)
     ratio = np.minimum(np.maximum(run_s, 1.0) / request_s, MOST_RATIO)
-    return Glimpses(np.concatenate(found), BOUND_S / np.maximum(run_s, BOUND_S), ratio, lesson)
+    return Glimpses(np.concatenate(found), SLOWDOWN_BOUND_S / np.maximum(run_s, SLOWDOWN_BOUND_S), ratio, lesson)
 
 
 def by_expected_work() -> FloatArray:
@@ -209,11 +206,9 @@ def fit_means(
             rate.step()
         if should_stop is not None and should_stop():
             break
-    weight, ratio = (
-        head_of(model, number)._replace(skip=head_of(model, number).skip + skip)
-        for number, skip in enumerate(as_expected().T)
-    )
-    return weight, ratio
+    weight, ratio = head_of(model, 0), head_of(model, 1)
+    of_weight, of_ratio = as_expected().T
+    return weight._replace(skip=weight.skip + of_weight), ratio._replace(skip=ratio.skip + of_ratio)
 
 
 def as_expected() -> FloatArray:
@@ -241,7 +236,7 @@ def two_heads(hidden: tuple[int, int], generator: Generator) -> nn.ModuleDict:
             layer.weight.uniform_(-bound, bound, generator=generator)
             if layer.bias is not None:
                 layer.bias.zero_()
-        layers["skip"].bias[0] = np.log(BOUND_S)
+        layers["skip"].bias[0] = np.log(SLOWDOWN_BOUND_S)
     return nn.ModuleDict(layers)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from shunter.agents.imitate import Decisions, imitate, sharpen
 from shunter.agents.lessons import Lesson, fixed_scores
 from shunter.scheduler.kernels.network import Network
-from shunter.scheduler.types import AnyArray, FloatArray
+from shunter.scheduler.types import AnyArray, BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from shunter.agents.networks import QueueNetwork
@@ -131,7 +131,12 @@ def collect(env: Any, opinion: Opinion, count: int, should_stop: Callable[[], bo
         part = Decisions.of_queues(shown, allowed[:, :-1], scores)
         parts.append(part)
         found += len(part)
-        open_to = np.where(allowed[:, :-1], scores, np.inf)
-        actions = np.where(allowed[:, :-1].any(1), open_to.argmin(1), allowed.shape[1] - 1)
-        observation = env.step(actions)[0]
+        observation = env.step(greedy(scores, allowed))[0]
     return Decisions.joined(parts)
+
+
+def greedy(scores: FloatArray, allowed: BoolArray) -> IntArray:
+    """(N,) the allowed job with the lowest score (N, K), or to wait, the last of what masks (N, K + 1) speak of."""
+    jobs = allowed[:, :-1]
+    actions: IntArray = np.where(jobs.any(1), np.where(jobs, scores, np.inf).argmin(1), jobs.shape[1])
+    return actions

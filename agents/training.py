@@ -136,11 +136,7 @@ def prepare_run(order: Order, should_stop: Callable[[], bool] | None = None) -> 
     from shunter.agents.seeds import Task
     from shunter.agents.validation import Validation
 
-    material, periods = [], []
-    for trace, cluster in order.traces:
-        training, validation, _ = split(trace)
-        periods.append((training, validation))
-        material.append(Material(trace, cluster, (training.first, training.last), (validation.first, validation.last)))
+    material, periods = materials_of(order)
     settings = order.settings
     lessons = lessons_of(material, settings.with_values({"curriculum.generated_share": 0.0}), 0, 0)
     fingerprint = fingerprint_of(order, periods)
@@ -166,6 +162,16 @@ def prepare_run(order: Order, should_stop: Callable[[], bool] | None = None) -> 
         for seed in order.seeds
     ]
     return Prepared(tasks, periods)
+
+
+def materials_of(order: Order) -> tuple[list[Material], list[tuple[Period, Period]]]:
+    """The traces with the rows that may be looked at; and by trace, its training and validation period."""
+    material, periods = [], []
+    for trace, cluster in order.traces:
+        training, validation, _ = split(trace)
+        periods.append((training, validation))
+        material.append(Material(trace, cluster, (training.first, training.last), (validation.first, validation.last)))
+    return material, periods
 
 
 def fingerprint_of(order: Order, periods: Sequence[tuple[Period, Period]]) -> str:

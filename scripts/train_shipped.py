@@ -10,16 +10,13 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from shunter.agents.bundle import CARD, MODEL, SHIPPED, Card
-from shunter.agents.lessons import Material
 from shunter.agents.linear import weights_of, write_linear
-from shunter.agents.periods import Period, split
 from shunter.agents.seeds import Point
 from shunter.agents.settings import Budget, load_settings
-from shunter.agents.training import Order, searched, train_policy
+from shunter.agents.training import Order, materials_of, searched, train_policy
 from shunter.scheduler.errors import ShunterError
 from shunter.scheduler.features import FEATURES
 from shunter.traces import read
@@ -86,30 +83,19 @@ def write_tuned(order: Order, folder: Path) -> Path:
     """The control: weights of a linear score by direct search on the same training periods."""
     if (folder / CARD).exists():
         return folder
-    material, periods = materials(order)
+    material, periods = materials_of(order)
     network = searched(order, material, None)
     card = Card(
         kind="linear",
         low=tuple(feature.low for feature in FEATURES),
         high=tuple(feature.high for feature in FEATURES),
-        traces=tuple(period.to_dict() for period in periods),
+        traces=tuple(training.to_dict() for training, _ in periods),
         seeds=(0,),
         objective="mean and p95 of the bounded slowdown against the best heuristic, easy backfilling",
         command=order.command,
     )
     write_linear(folder, dict(weights_of(network)), card)
     return folder
-
-
-def materials(order: Order) -> tuple[Sequence[Material], Sequence[Period]]:
-    """What is learned from, and the periods that were."""
-    found, periods = [], []
-    for trace, cluster in order.traces:
-        training, validation, _ = split(trace)
-        periods.append(training)
-        rows = ((training.first, training.last), (validation.first, validation.last))
-        found.append(Material(trace, cluster, *rows))
-    return found, periods
 
 
 def ship(bundle: Path, place: Path) -> None:
