@@ -282,8 +282,6 @@ class Slot:
         """Let users and equal jobs be known as they are before a window, under the numbers that its facts have."""
         source, watched = self.source, self.packed.watched
         columns = np.concatenate([[0], source.facts.user[rows]]), source.facts.alike[rows]
-        for known in self._known:
-            known[:] = 0.0
         order, end_s = source.past
         until_s = source.facts.submit_s[rows.start]
         learn_past(source.facts, self._known, order, source.workload.run_s, end_s, rows.start, until_s)

@@ -306,8 +306,6 @@ def roll_windows(
         loop.at[NEXT] = first[window]
         loop.at[LAST] = last[window]
         if learned is not None:
-            learned.histories.users[:] = 0.0
-            learned.histories.alike[:] = 0.0
             learn_past(
                 learned.facts,
                 learned.histories,

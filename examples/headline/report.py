@@ -80,11 +80,7 @@ def claim(findings: Findings) -> Iterator[str]:
 def as_json(findings: Findings) -> dict[str, Any]:
     """Everything as plain values, with each window's."""
     return {
-        "trace": {
-            "name": findings.study.trace.name,
-            "sha256": findings.study.trace.sha256,
-            "note": findings.study.note,
-        },
+        "trace": findings.study.source,
         "claim": CLAIM,
         "pooling": [_level(level, LEARNED_POOL, CHANGES) for level in findings.pooling],
         "policies": [_level(level, LEARNED, ("jct_s", "wait_s", "p95_wait_s")) for level in findings.policies],

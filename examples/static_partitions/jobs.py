@@ -36,6 +36,11 @@ class Study:
     num_windows: int
     warm_up_s: float | None = None
 
+    @property
+    def source(self) -> dict[str, str]:
+        """Where the jobs come from, as plain values."""
+        return {"name": self.trace.name, "sha256": self.trace.sha256, "note": self.note}
+
     @classmethod
     def of(cls, trace: Trace, note: str, *, demand_from_s: float, calibrated_s: float, window_s: float) -> Study:
         """Cut what follows the calibration into full windows."""

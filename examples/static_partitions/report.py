@@ -172,11 +172,7 @@ def as_json(findings: Findings) -> dict[str, Any]:
     base = {arm.name: findings.arms[arm.name] for arm in (PARTITION_FCFS, PARTITION_EASY)}
     pools = [name for name in findings.arms if name not in base]
     return {
-        "trace": {
-            "name": findings.study.trace.name,
-            "sha256": findings.study.trace.sha256,
-            "note": findings.study.note,
-        },
+        "trace": findings.study.source,
         "claim": CLAIM,
         "windows": len(findings.arms[PARTITION_FCFS.name].sums["windows"]),
         "window_s": findings.study.window_s,

@@ -181,6 +181,16 @@ def remember(history: FloatArray, column: Int, log_ratio: float, run_s: float, n
 
 
 @compiled
+def learn_job(facts: Facts, histories: Histories, row: Int, run_s: float, now_s: float) -> None:
+    """What a finished job teaches of its user, and of jobs equal to it."""
+    log_ratio = np.log(max(run_s, 1.0) / facts.request_s[row])
+    learn(histories.users, facts.user[row], log_ratio)
+    learn(histories.alike, facts.alike[row], log_ratio)
+    remember(histories.users, facts.user[row], log_ratio, run_s, now_s)
+    remember(histories.alike, facts.alike[row], log_ratio, run_s, now_s)
+
+
+@compiled
 def used(history: FloatArray, column: Int, now_s: float, which: Int) -> float:
     """Decayed processor-seconds of a column at ``now_s``; what runs has gone on since the sums were last noted."""
     half_s = HALF_LIVES_S[0] if which == 0 else HALF_LIVES_S[1]
@@ -215,22 +225,14 @@ def note_started(facts: Facts, histories: Histories, row: Int, now_s: float) -> 
 def note_ended(facts: Facts, histories: Histories, row: Int, run_s: float, now_s: float) -> None:
     """A job has ended after ``run_s`` seconds."""
     change_running(histories.users, facts.user[row], -facts.processors[row], now_s)
-    log_ratio = np.log(max(run_s, 1.0) / facts.request_s[row])
-    learn(histories.users, facts.user[row], log_ratio)
-    learn(histories.alike, facts.alike[row], log_ratio)
-    remember(histories.users, facts.user[row], log_ratio, run_s, now_s)
-    remember(histories.alike, facts.alike[row], log_ratio, run_s, now_s)
+    learn_job(facts, histories, row, run_s, now_s)
 
 
 @compiled
 def note_past(facts: Facts, histories: Histories, row: Int, run_s: float, end_s: float) -> None:
     """A job ended, after ``run_s`` seconds, before anything was watched; to be called in the order of the ends."""
+    learn_job(facts, histories, row, run_s, end_s)
     users, user = histories.users, facts.user[row]
-    log_ratio = np.log(max(run_s, 1.0) / facts.request_s[row])
-    learn(users, user, log_ratio)
-    learn(histories.alike, facts.alike[row], log_ratio)
-    remember(users, user, log_ratio, run_s, end_s)
-    remember(histories.alike, facts.alike[row], log_ratio, run_s, end_s)
     day, week = used(users, user, end_s, 0), used(users, user, end_s, 1)
     work_s = facts.processors[row] * run_s
     users[HISTORY_USED_DAY, user], users[HISTORY_USED_WEEK, user] = day + work_s, week + work_s
@@ -241,7 +243,11 @@ def note_past(facts: Facts, histories: Histories, row: Int, run_s: float, end_s:
 def learn_past(
     facts: Facts, histories: Histories, rows: IntArray, run_s: FloatArray, end_s: FloatArray, below: Int, until_s: float
 ) -> None:
-    """Take in the jobs ``rows`` (·,), in the order of their ends, that stand below a row and had ended by a time."""
+    """Let histories be what the jobs ``rows`` (·,) taught, in the order of their ends: those that stand below a row and
+    had ended by a time.
+    """
+    histories.users[:] = 0.0
+    histories.alike[:] = 0.0
     for i in range(len(rows)):
         row = rows[i]
         if end_s[row] > until_s:
