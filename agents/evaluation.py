@@ -1,11 +1,13 @@
 """``evaluate``: replay many policies on the same windows of several traces, and keep what each window gave.
 
 Owns what is replayed, in which order, by which process; ``verdicts`` judges it. A replay is one policy on a stretch of
-one trace with one backfilling. Replays do not depend on each other, so any number of processes gives the same results.
+one trace, or of a shaken copy of it, with one backfilling. Replays do not depend on each other, so any number of
+processes gives the same results.
 """
 
 from __future__ import annotations
 
+import itertools
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -23,6 +25,7 @@ from shunter.agents.protocols import Protocol, Stretch, published_stretches, str
 from shunter.agents.replays import replay, schedule_of, windows_of
 from shunter.agents.results_file import ResultsFile, key_of
 from shunter.scheduler.errors import EngineError, UsageError
+from shunter.traces.shaking import shaken
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -64,9 +67,12 @@ class Case:
         """Windows that are counted."""
         return sum(len(stretch.windows) for stretch in self.stretches)
 
-    def counted(self) -> list[Period]:
-        """The windows as rows of the trace."""
-        windows = [window for stretch in self.stretches for window in stretch.windows]
+    def counted(self, *, shaken: bool = False) -> list[Period]:
+        """The windows as rows of the trace; of shaken copies whole stretches, whose jobs change places."""
+        if shaken:
+            windows = [(stretch.first, stretch.last) for stretch in self.stretches]
+        else:
+            windows = [window for stretch in self.stretches for window in stretch.windows]
         rows = (self.rows(Stretch(a, b, ())) for a, b in windows)
         return [Period(TEST, self.trace.name, a, b, self.period.sha256) for a, b in rows]
 
@@ -110,17 +116,23 @@ def make_case(
     return Case(trace, spec, period, tuple(stretches(protocol, period)))
 
 
-def refuse_seen(cases: Sequence[Case], learned: Sequence[Contender]) -> list[str]:
-    """One sentence for every learned policy and trace of which it has seen jobs that it is to be judged on."""
+def refuse_seen(cases: Sequence[Case], learned: Sequence[Contender], *, shaken: bool = False) -> list[str]:
+    """One sentence for every learned policy and trace of which it has seen jobs that it is to be judged on.
+
+    Args:
+        cases: Traces.
+        learned: Policies.
+        shaken: Shaken copies are replayed: jobs of the warm-up and cool-down may come to count.
+    """
     sentences = []
     for case in cases:
-        counted = case.counted()
+        counted = case.counted(shaken=shaken)
         for contender in learned:
             pairs = overlapping(counted, contender.seen)
             if pairs:
                 shared = len(set().union(*(range(max(a.first, b.first), min(a.last, b.last)) for a, b, _ in pairs)))
                 seen = ", ".join(dict.fromkeys(f"{b.name} ({b.first:,} to {b.last - 1:,})" for _, b, _ in pairs))
-                jobs = sum(map(len, counted))
+                jobs = len(set().union(*(range(each.first, each.last) for each in counted)))
                 sentences.append(
                     f"{contender.label} has seen {shared:,} of the {jobs:,} jobs of {case.name} that it would be "
                     f"judged on, in its periods {seen}"
@@ -149,11 +161,12 @@ class Work:
     def tasks(self) -> list[Task]:
         """Every replay, in the order in which results are written."""
         return [
-            Task(case, backfill, contender, stretch)
+            Task(case, backfill, contender, stretch, copy)
             for case in range(len(self.cases))
             for backfill in self.backfills
             for contender in range(len(self.contenders))
             for stretch in range(len(self.cases[case].stretches))
+            for copy in self.protocol.copies
         ]
 
     def identity(self, task: Task) -> dict[str, Any]:
@@ -170,17 +183,18 @@ class Work:
             "policy": contender.identity,
             "rows": [stretch.first, stretch.last],
             "windows": [list(window) for window in stretch.windows],
-        }
+        } | ({"shaken": [task.copy, self.protocol.shake_s]} if task.copy else {})
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One replay: positions in ``Work``."""
+    """One replay: positions in ``Work``, and the seed of the copy that is replayed, 0 for the log itself."""
 
     case: int
     backfill: str
     contender: int
     stretch: int
+    copy: int = 0
 
 
 @dataclass(slots=True)
@@ -205,8 +219,12 @@ class Player:
                 start_s = rlscheduler.run(case.published, stretch.first, count, contender.policy, backfill).start_s
             jobs = case.published.jobs.rows(stretch.first, count)
             return windows_of(schedule_of(jobs, start_s, case.published.max_procs), stretch)
+        trace = case.trace
+        if task.copy:
+            rows = stretch.first, stretch.last
+            trace = shaken(trace, task.copy, span_s=self.work.protocol.shake_s, rows=rows)
         schedule = replay(
-            case.trace,
+            trace,
             case.cluster,
             stretch.first,
             stretch.last,
@@ -240,7 +258,8 @@ class Evaluation:
 
     Attributes:
         work: What was replayed.
-        windows: ``(case, backfill, contender)`` → one dictionary a window, in time order: ``METRICS`` and ``jobs``.
+        windows: ``(case, backfill, contender)`` → one dictionary a window, in time order: ``METRICS`` and ``jobs``,
+            means over the copies.
     """
 
     work: Work
@@ -298,10 +317,22 @@ def evaluate(
             if progress is not None:
                 progress(done, len(tasks), f"{case.name}, {contender.label}")
         windows_by: dict[tuple[int, str, int], list[dict[str, float]]] = {}
-        for task in tasks:
-            place = (task.case, task.backfill, task.contender)
-            windows_by.setdefault(place, []).extend(kept.lines[keys[task]]["windows"])
+        for place, copies in itertools.groupby(
+            tasks, lambda task: (task.case, task.backfill, task.contender, task.stretch)
+        ):
+            windows = mean_windows([kept.lines[keys[task]]["windows"] for task in copies])
+            windows_by.setdefault(place[:3], []).extend(windows)
     return Evaluation(work, windows_by)
+
+
+def mean_windows(copies: Sequence[list[dict[str, float]]]) -> list[dict[str, float]]:
+    """The windows of a stretch with the means over its copies, of what all of them give."""
+    if len(copies) == 1:
+        return copies[0]
+    return [
+        {name: float(np.mean([one[name] for one in same])) for name in same[0] if all(name in one for one in same)}
+        for same in zip(*copies, strict=True)
+    ]
 
 
 def _played(

@@ -41,6 +41,8 @@ def render_evaluation(document: Mapping[str, Any], figures: Mapping[str, bytes])
         body.append(trace_section(table, {name: left.pop(name) for name in mine}))
     if document["matrix"] is not None and len(document["traces"]) > 1:
         body.append(matrix_section(document["matrix"], left.get("matrix.png")))
+    if document["pooled"]:
+        body.append(pooled_section(document["pooled"]))
     if document.get("seeds"):
         body.append(seeds_section(document["seeds"]))
     body += [settings_section(document), "</main>", footer(document)]
@@ -237,6 +239,37 @@ def matrix_section(matrix: Mapping[str, Any], content: bytes | None) -> str:
     )
 
 
+def pooled_section(pooled: Sequence[Mapping[str, Any]]) -> str:
+    """Learned policies against heuristics that are fixed for all traces."""
+    metrics = list(dict.fromkeys(found["metric"] for found in pooled))
+    by = {(found["backfill"], found["policy"], found["against"], found["metric"]): found for found in pooled}
+    rows = []
+    for backfill, policy, against in dict.fromkeys(key[:3] for key in by):
+        cells = "".join(pooled_cell(by.get((backfill, policy, against, name))) for name in metrics)
+        label = text(f"{policy} against {against} ({backfill})")
+        rows.append((by[backfill, policy, against, metrics[0]]["ratio"] or 0.0, f"{label}</th>{cells}"))
+    rows.sort(reverse=True)
+    body = "".join(f'<tr><th scope="row">{row}</tr>' for _, row in rows)
+    head = "".join(
+        f'<th scope="col">{text(name)}</th>' for name in ("Pair", *(metric_view(name).short for name in metrics))
+    )
+    return (
+        f"<section><h2>Over all {pooled[0]['traces']} traces</h2>"
+        '<p class="sub">Against one heuristic for all traces: geometric mean of the ratios, with 95 % intervals. Below '
+        f'1 is better.</p><div class="card scroll"><table class="wide"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div></section>"
+    )
+
+
+def pooled_cell(found: Mapping[str, Any] | None) -> str:
+    """Ratio with its interval."""
+    if found is None or found["ratio"] is None:
+        return "<td>–</td>"
+    interval = "" if found["interval"] is None else "{:.2f} – {:.2f}".format(*found["interval"])
+    sure = "<b>{:.2f}</b>" if found["verdict"] in ("better", "worse") else "{:.2f}"
+    return f'<td>{sure.format(found["ratio"])}<span class="delta">{interval}</span></td>'
+
+
 def seeds_section(seeds: Sequence[Mapping[str, Any]]) -> str:
     """Worst, middle and best seed on every trace."""
     rows = []
@@ -261,7 +294,15 @@ def settings_section(document: Mapping[str, Any]) -> str:
     resampling, protocol = document["resampling"], document["protocol"]
     facts = [
         ("Protocol", protocol["name"]),
-        *((name.replace("_", "-"), value) for name, value in protocol.items() if name != "name" and value is not None),
+        *(
+            (name.replace("_", "-"), value)
+            for name, value in protocol.items()
+            if name not in ("name", "shakes", "shake_s") and value is not None
+        ),
+        (
+            "Shaken copies",
+            f"{protocol['shakes']}, by up to {protocol['shake_s']:g} s" if protocol["shakes"] else "none",
+        ),
         ("Replicates", grouped(resampling["replicates"])),
         ("Seed of the resampling", resampling["seed"]),
         ("Margin of equality", f"± {100 * resampling['margin']:g} %"),

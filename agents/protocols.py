@@ -16,6 +16,7 @@ import numpy as np
 from shunter.agents.periods import Period
 from shunter.scheduler.errors import TraceError, UsageError, nearest
 from shunter.sim.compare import MIN_WINDOWS
+from shunter.traces.shaking import SPAN_S
 
 PROTOCOLS = {
     "windows": "many windows from warm queues, in the test period, under the project's own engine",
@@ -54,6 +55,8 @@ class Protocol:
         warm_up: Jobs replayed before what is counted; None: ``WARM_UP``, or a quarter of a short period.
         cool_down: Jobs replayed after it; None: ``COOL_DOWN``, or an eighth of a short period.
         whole: All jobs of each trace instead of its test period.
+        shakes: Shaken copies (``traces.shaking``) of every stretch that are replayed in its place; 0: the log itself.
+        shake_s: Largest shift of a submission in them, in seconds.
     """
 
     name: str = "windows"
@@ -61,6 +64,8 @@ class Protocol:
     warm_up: int | None = None
     cool_down: int | None = None
     whole: bool = False
+    shakes: int = 0
+    shake_s: float = SPAN_S
 
     def __post_init__(self) -> None:
         if self.name not in PROTOCOLS:
@@ -69,14 +74,24 @@ class Protocol:
             ("window-jobs", self.window_jobs, 1),
             ("warm-up", self.warm_up, 0),
             ("cool-down", self.cool_down, 0),
+            ("shake", self.shakes, 0),
         ):
             if value is not None and value < least:
                 raise UsageError(f"--{name} {value}: expected at least {least}")
+        if not (np.isfinite(self.shake_s) and self.shake_s > 0):
+            raise UsageError(f"--shake-by {self.shake_s:g}: expected a finite number of seconds above 0")
         if self.name == "rlscheduler" and (self.window_jobs, self.warm_up, self.cool_down) != (None, None, None):
             raise UsageError(
                 f"protocol rlscheduler fixes its windows ({PUBLISHED_WINDOWS} of {PUBLISHED_LENGTH:,} jobs from empty "
                 "clusters): --window-jobs, --warm-up and --cool-down do not go with it"
             )
+        if self.name == "rlscheduler" and self.shakes:
+            raise UsageError("protocol rlscheduler replays the log as it is: --shake does not go with it")
+
+    @property
+    def copies(self) -> range:
+        """Seeds of the copies of a stretch that are replayed; 0 is the log itself."""
+        return range(1, self.shakes + 1) if self.shakes else range(1)
 
     @property
     def consecutive(self) -> bool:

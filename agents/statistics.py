@@ -150,6 +150,31 @@ def paired_ratio(
     )
 
 
+def pooled_ratio(
+    pairs: Sequence[tuple[FloatArray, FloatArray]], draws: Sequence[Draws]
+) -> tuple[float | None, Interval | None]:
+    """Geometric mean over traces of the ratio of two policies' means, and its 95 % interval.
+
+    Args:
+        pairs: For each trace, (K,) a metric of each window under either policy; K differs from trace to trace.
+        draws: For each trace, resamples of its windows, drawn apart from those of the others.
+
+    Returns:
+        The ratio, None where a mean is 0; and the interval, None where a trace has too few windows.
+    """
+    if not all(mine.mean() > 0 and others.mean() > 0 for mine, others in pairs):
+        return None, None
+    ratio = float(np.exp(np.mean([np.log(mine.mean() / others.mean()) for mine, others in pairs])))
+    logs = []
+    for (mine, others), drawn in zip(pairs, draws, strict=True):
+        if drawn.weights is None:
+            return ratio, None
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs.append(np.log((drawn.weights @ mine) / (drawn.weights @ others)))
+    fewest = min(draws, key=lambda drawn: drawn.blocks)
+    return ratio, fewest.interval(np.exp(np.mean(logs, axis=0)))
+
+
 def verdict_of(interval: Interval | None, test: Interval | None, *, less_is_better: bool, margin: float) -> Verdict:
     """See ``PairedRatio.verdict``.
 

@@ -14,13 +14,25 @@ import numpy as np
 from shunter.agents.contenders import Contender
 from shunter.agents.evaluation import Evaluation
 from shunter.agents.replays import METRICS
-from shunter.agents.statistics import MARGIN, TEST_LEVEL, Draws, draw, paired_ratio, rank_seeds
+from shunter.agents.statistics import (
+    MARGIN,
+    TEST_LEVEL,
+    Draws,
+    draw,
+    paired_ratio,
+    pooled_ratio,
+    rank_seeds,
+    verdict_of,
+)
 from shunter.scheduler.metrics import METRICS as DEFINITIONS
 from shunter.scheduler.types import FloatArray
 from shunter.sim.compare import LEVEL, REPLICATES
 
 MAIN_METRIC = "avg_bounded_slowdown"
 """By this the best heuristic of the matrix is chosen, and seeds are ranked."""
+
+POOLED = (MAIN_METRIC, "p95_bounded_slowdown", "avg_wait_s")
+"""What is compared over all traces together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +117,8 @@ def judge(
         overlaps: What ``refuse_seen`` says and was allowed.
     """
     work = evaluation.work
-    tables = []
-    for scores in scores_of(evaluation):
+    tables, every = [], scores_of(evaluation)
+    for scores in every:
         table = table_of(evaluation, scores, seed=seed, margin=margin)
         checked = (degeneracy or {}).get((scores.case, scores.backfill), [])
         tables.append(table | {"degeneracy": checked})
@@ -124,6 +136,7 @@ def judge(
         ],
         "traces": tables,
         "matrix": matrix_of(tables, work.contenders),
+        "pooled": pooled_of(every, consecutive=work.protocol.consecutive, seed=seed),
         "overlaps": list(overlaps),
     }
     if seeds:
@@ -228,3 +241,47 @@ def matrix_of(
             cells.append({k: found[0][k] for k in ("against", "ratio", "interval", "verdict")} if found else None)
         rows.append({"policy": label, "cells": cells})
     return {"metric": metric, "columns": columns, "rows": rows}
+
+
+def pooled_of(every: Sequence[Scores], *, consecutive: bool, seed: int) -> list[dict[str, Any]]:
+    """Every learned policy against every heuristic that is fixed beforehand, over all traces; [] for one trace.
+
+    ``ratio`` is the geometric mean over the traces of the ratios of means, so that every trace counts alike; windows
+    are drawn anew within each trace. A trace with fewer windows than an interval needs leaves all without one.
+    """
+    found = []
+    for backfill in dict.fromkeys(scores.backfill for scores in every):
+        for metric in POOLED:
+            given = [scores for scores in every if scores.backfill == backfill and metric in scores.values]
+            if len(given) < 2:
+                continue
+            draws = [
+                draw(scores.values[metric].shape[1], consecutive=consecutive, seed=seed + place)
+                for place, scores in enumerate(given)
+            ]
+            for i, j in pairs_of(given[0].contenders):
+                pairs = [(scores.values[metric][i], scores.values[metric][j]) for scores in given]
+                ratio, interval = pooled_ratio(pairs, draws)
+                found.append(
+                    {
+                        "backfill": backfill,
+                        "metric": metric,
+                        "policy": given[0].contenders[i].label,
+                        "against": given[0].contenders[j].label,
+                        "traces": len(given),
+                        "ratio": ratio,
+                        "interval": interval,
+                        "verdict": verdict_of(interval, interval, less_is_better=less_is_better(metric), margin=0.0),
+                    }
+                )
+    return found
+
+
+def pairs_of(contenders: Sequence[Contender]) -> list[tuple[int, int]]:
+    """Positions of every learned policy and heuristic."""
+    return [
+        (i, j)
+        for i, mine in enumerate(contenders)
+        for j, other in enumerate(contenders)
+        if (mine.kind, other.kind) == ("learned", "heuristic")
+    ]

@@ -71,6 +71,18 @@ def evaluate_command(
     whole: Annotated[
         bool, typer.Option("--whole", help="All jobs of each trace, not only its test period (the last 25 %).")
     ] = False,
+    shake: Annotated[
+        int,
+        typer.Option(
+            "--shake",
+            metavar="N",
+            help="Replay every window on N copies of its jobs, each session submitted a little earlier or later, and "
+            "take means: what is left is less luck. 10 is a good number.",
+        ),
+    ] = 0,
+    shake_by: Annotated[
+        float, typer.Option("--shake-by", metavar="SECONDS", help="Largest shift of --shake.")
+    ] = 3600.0,
     seeds: Annotated[
         bool, typer.Option("--seeds", help="The bundles are seeds of one training: also print worst, median and best.")
     ] = False,
@@ -105,7 +117,7 @@ def evaluate_command(
 
     from shunter.agents.protocols import Protocol
 
-    rules = Protocol(protocol, window_jobs, warm_up, cool_down, whole)
+    rules = Protocol(protocol, window_jobs, warm_up, cool_down, whole, shake, shake_by)
     if resume and out is None:
         raise UsageError("--resume needs the --out of the interrupted evaluation")
     bundles, traces = told_apart(what)
@@ -182,8 +194,9 @@ def make_work(
         open_case(name, rules, cluster=cluster, trace_format=trace_format, skip_bad=skip_bad, quiet=quiet)
         for name in traces
     ]
-    seen = refuse_seen(cases, learned)
-    refused = refuse_seen(cases, [each for each in learned if not each.may_have_seen(rules)])
+    shaken = bool(rules.shakes)
+    seen = refuse_seen(cases, learned, shaken=shaken)
+    refused = refuse_seen(cases, [each for each in learned if not each.may_have_seen(rules)], shaken=shaken)
     if refused and not allow_overlap:
         raise UsageError("; ".join(refused) + "; judge it on other jobs, or say --allow-overlap")
     if not quiet:

@@ -30,6 +30,8 @@ def render_evaluation(document: Mapping[str, Any]) -> Iterator[Table | str]:
     matrix = document.get("matrix")
     if matrix and len(matrix["columns"]) > 1:
         yield render_matrix(matrix)
+    for backfill, policy in dict.fromkeys((found["backfill"], found["policy"]) for found in document["pooled"]):
+        yield render_pooled([f for f in document["pooled"] if (f["backfill"], f["policy"]) == (backfill, policy)])
 
 
 def render_metrics(table: Mapping[str, Any], *, width: int | None = None) -> Table:
@@ -189,6 +191,36 @@ def render_matrix(matrix: Mapping[str, Any]) -> Table:
             ),
         )
     return shown
+
+
+def render_pooled(pooled: Sequence[Mapping[str, Any]]) -> Table:
+    """A learned policy against heuristics that are fixed for all traces, the strongest first."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    from shunter.sim.report.formats import metric_view
+
+    metrics = list(dict.fromkeys(found["metric"] for found in pooled))
+    by = {(found["against"], found["metric"]): found for found in pooled}
+    title = f"{escape(pooled[0]['policy'])} over {pooled[0]['traces']} traces, against one heuristic for all"
+    shown = Table(title=title, title_style="bold", box=box.SIMPLE_HEAD)
+    shown.add_column("Heuristic", max_width=LABEL_WIDTH, no_wrap=True)
+    for name in metrics:
+        shown.add_column(f"{metric_view(name).short}\nratio (95\u202f%)", justify="right", no_wrap=True)
+    order = sorted((f for f in pooled if f["metric"] == metrics[0]), key=lambda f: -(f["ratio"] or 0.0))
+    for against in (found["against"] for found in order):
+        row = [by[against, name] for name in metrics if (against, name) in by]
+        cells = (Text(pooled_cell(found), style=VERDICT_STYLES.get(found["verdict"], "")) for found in row)
+        shown.add_row(Text(against), *cells)
+    return shown
+
+
+def pooled_cell(found: Mapping[str, Any]) -> str:
+    """Ratio and interval in one cell."""
+    interval = "" if found["interval"] is None else f" ({ratio_span(found['interval'])})"
+    return f"{ratio(found['ratio'])}{interval}"
 
 
 def degeneracy_line(found: Mapping[str, Any]) -> str:

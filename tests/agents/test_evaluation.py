@@ -18,6 +18,7 @@ from shunter.agents.verdicts import judge, scores_of
 from shunter.scheduler.errors import OutputError, TraceError, UsageError
 from shunter.sim.replay import simulate
 from shunter.traces.demo import demo_trace
+from shunter.traces.shaking import shaken
 from shunter.traces.tables import ClusterSpec, NodeGroup, Trace, make_jobs, pool
 
 
@@ -176,6 +177,8 @@ def test_windows_that_a_policy_has_seen_are_found() -> None:
     [sentence] = refuse_seen([case], learned)
     assert sentence.startswith("old has seen 10 of the ")
     assert f"train (0 to {case.period.first + 59:,})" in sentence
+    # In a shaken copy jobs of the warm-up may change places with those that count.
+    assert [s.split(" ")[0] for s in refuse_seen([case], learned, shaken=True)] == ["old", "new"]
 
 
 def small_work(protocol: str = "windows") -> Work:
@@ -263,3 +266,61 @@ def test_two_processes_write_the_same_file_as_one(tmp_path: Path, unbroken: tupl
     path = tmp_path / "results.jsonl"
     evaluate(small_work(), results=path, workers=2)
     assert path.read_bytes() == unbroken[1]
+
+
+def test_a_window_of_shaken_copies_is_their_mean_and_the_log_itself_is_not_among_them() -> None:
+    work = small_work()
+    shaken_work = replace(work, protocol=replace(work.protocol, shakes=2, shake_s=600.0))
+    found = evaluate(shaken_work).windows[0, "easy", 0]
+    case = work.cases[0]
+    stretch = case.stretches[3]
+    copies = []
+    for seed in (1, 2):
+        copy = shaken(case.trace, seed, span_s=600.0, rows=(stretch.first, stretch.last))
+        schedule = replay(copy, case.cluster, stretch.first, stretch.last, policy="fcfs", backfill="easy")
+        assert schedule is not None
+        copies.append(windows_of(schedule, stretch)[0])
+    assert found[3]["avg_wait_s"] == pytest.approx((copies[0]["avg_wait_s"] + copies[1]["avg_wait_s"]) / 2)
+    assert copies[0]["avg_wait_s"] != copies[1]["avg_wait_s"]
+    assert found[3]["jobs"] == 100.0
+
+
+def test_a_shaken_evaluation_taken_up_uses_only_its_own_replays(
+    tmp_path: Path, unbroken: tuple[Evaluation, bytes]
+) -> None:
+    """What was replayed of the log itself, or by another span, is none of its copies."""
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(unbroken[1])
+    shaken_rules = replace(small_work().protocol, shakes=1, shake_s=600.0)
+    first = evaluate(replace(small_work(), protocol=shaken_rules), results=path, resume=True)
+    assert first.windows != unbroken[0].windows
+    other = evaluate(replace(small_work(), protocol=replace(shaken_rules, shake_s=60.0)), results=path, resume=True)
+    assert other.windows != first.windows
+
+
+def test_over_several_traces_every_heuristic_is_compared_as_one_that_is_fixed_beforehand() -> None:
+    """The same trace twice: pooled ratios are its own."""
+    work = small_work()
+    twice = replace(work, cases=(work.cases[0], replace(work.cases[0])))
+    evaluation = evaluate(twice)
+    fcfs, *rest = twice.contenders
+    as_learned = replace(evaluation, work=replace(twice, contenders=(replace(fcfs, kind="learned"), *rest)))
+    pooled = {(p["against"], p["metric"]): p for p in judge(as_learned)["pooled"]}
+    assert {against for against, _ in pooled} == {"edf", "sjf"}
+    rows = {row["policy"]: row["metrics"] for row in judge(evaluation)["traces"][0]["policies"]}
+    for metric in ("avg_bounded_slowdown", "p95_bounded_slowdown"):
+        expected = rows["fcfs"][metric]["mean"] / rows["sjf"][metric]["mean"]
+        found = pooled["sjf", metric]
+        assert found["ratio"] == pytest.approx(expected)
+        assert found["interval"][0] < expected < found["interval"][1]
+        assert pooled["edf", metric]["interval"] == pytest.approx((1.0, 1.0))
+    assert judge(evaluate(work))["pooled"] == []
+
+
+def test_shaking_is_refused_where_it_has_no_meaning() -> None:
+    with pytest.raises(UsageError, match="--shake does not go with it"):
+        Protocol("rlscheduler", shakes=3)
+    with pytest.raises(UsageError, match="--shake -1"):
+        Protocol(shakes=-1)
+    with pytest.raises(UsageError, match="--shake-by 0"):
+        Protocol(shake_s=0.0)

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from shunter.agents.statistics import draw, paired_ratio, rank_seeds, verdict_of
+from shunter.agents.statistics import draw, paired_ratio, pooled_ratio, rank_seeds, verdict_of
 from shunter.sim.compare import expanded_quantiles
 
 FIVE = np.asarray([1.0, 2.0, 4.0, 8.0, 16.0])
@@ -105,3 +105,29 @@ def test_seeds_are_ranked_and_of_two_the_worse_is_the_median() -> None:
     assert (two.worst, two.median, two.best) == (1, 1, 0)
     more = rank_seeds([0.5, 0.9, 0.7], less_is_better=False)
     assert (more.worst, more.median, more.best) == (0, 2, 1)
+
+
+def test_traces_count_alike_in_a_pooled_ratio_however_many_windows_they_have() -> None:
+    """0.5 on five windows and 2 on ten: the geometric mean is 1, and both are certain."""
+    pairs = [(0.5 * FIVE, FIVE), (2.0 * np.arange(1.0, 11.0), np.arange(1.0, 11.0))]
+    draws = [draw(5, consecutive=True), draw(10, consecutive=True, seed=1)]
+    ratio, interval = pooled_ratio(pairs, draws)
+    assert ratio == pytest.approx(1.0)
+    assert interval == pytest.approx((1.0, 1.0))
+
+
+def test_the_interval_of_a_pooled_ratio_is_that_of_all_pairs_of_resamples() -> None:
+    """Two traces of five windows: the mean of two independent logarithms, all 3125² pairs of them."""
+    values = np.asarray([2.0, 1.0, 4.5, 6.0, 15.0])
+    drawn = np.asarray(list(product(range(5), repeat=5)))
+    logs = np.log(values[drawn].sum(axis=1) / FIVE[drawn].sum(axis=1))
+    exact = np.exp(np.quantile(((logs[:, None] + logs[None, :]) / 2).ravel(), expanded_quantiles(5)))
+    ratio, interval = pooled_ratio([(values, FIVE)] * 2, [draw(5, consecutive=False, seed=s) for s in (0, 1)])
+    assert ratio == pytest.approx(28.5 / 31)
+    assert interval == pytest.approx(tuple(exact), rel=0.03)  # ten of 10,000 replicates lie beyond
+
+
+def test_a_pooled_ratio_needs_windows_and_values() -> None:
+    few, enough = draw(4, consecutive=True), draw(5, consecutive=True)
+    assert pooled_ratio([(FIVE[:4], FIVE[:4]), (FIVE, FIVE)], [few, enough]) == (1.0, None)
+    assert pooled_ratio([(0 * FIVE, FIVE)], [enough]) == (None, None)
