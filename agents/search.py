@@ -22,6 +22,7 @@ from shunter.scheduler.types import FloatArray, IntArray
 if TYPE_CHECKING:
     from shunter.agents.objective import Gain, Ground
     from shunter.scheduler.kernels.network import Network
+    from shunter.sim.rollout import Rollout
 
 MOST_FULL = 60
 """Weights up to which the whole covariance is learned; beyond that its diagonal (Ros & Hansen, PPSN X, 2008)."""
@@ -165,14 +166,14 @@ class GroundTrial:
     """A ground with the compiled replay that tries networks on it."""
 
     ground: Ground
-    rollout: Any
+    rollouts: Sequence[Rollout]
 
     @classmethod
     def of(cls, ground: Ground) -> GroundTrial:
-        """Set up the replay."""
+        """Set up the replays, one for each copy of the trace."""
         from shunter.sim.rollout import Rollout
 
-        return cls(ground, Rollout(ground.workload, ground.backfill))
+        return cls(ground, [Rollout(workload, ground.backfill) for workload in ground.workloads])
 
     def __len__(self) -> int:
         return len(self.ground.first)
@@ -185,8 +186,13 @@ class GroundTrial:
         """How a network compares with the best heuristics on some stretches, or on all."""
         ground = self.ground
         which = np.arange(len(ground.first)) if stretches is None else stretches
-        start_s = self.rollout.starts(network, ground.first[which], ground.last[which])
-        return ground.gain([ground.slowdowns(start_s, int(i)) for i in which], which)
+        values: dict[int, FloatArray] = {}
+        for copy, rollout in enumerate(self.rollouts):
+            own = which[ground.copy[which] == copy]
+            if len(own):
+                start_s = rollout.starts(network, ground.first[own], ground.last[own])
+                values |= {int(i): ground.slowdowns(start_s, int(i)) for i in own}
+        return ground.gain([values[int(i)] for i in which], which)
 
 
 def first_weights(plan: Plan, draws: np.random.Generator, start: Network | None) -> FloatArray:

@@ -127,6 +127,7 @@ class SelectionSettings(_Section):
 
     every: Count
     windows: Count
+    shakes: Annotated[int, Field(ge=0)]
     jobs: Count
     warm_up: Annotated[int, Field(ge=0)]
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shunter.agents.lessons import FLOORS, HEURISTICS, Material, fixed_scores, values_of
-from shunter.agents.objective import Ground
+from shunter.agents.objective import Ground, copies_of
 from shunter.scheduler.errors import TraceError
 from shunter.scheduler.types import FloatArray
 
 if TYPE_CHECKING:
     from shunter.agents.networks import QueueNetwork
     from shunter.agents.settings import Settings
+    from shunter.scheduler.kernels.network import Network
+    from shunter.sim.rollout import Rollout
+    from shunter.sim.workload import Workload
 
 LEAST_JOBS = 16
 
@@ -53,19 +56,33 @@ class Validation:
     def __init__(self, material: Sequence[Material], settings: Settings) -> None:
         self.metric = settings.windows.metric
         self.grounds = [ground_of(each, settings) for each in material]
+        self._ready: dict[int, list[Rollout]] = {}
 
     def judge(self, network: QueueNetwork) -> Standing:
         """How a network does."""
         gains = []
-        for ground in self.grounds:
-            starts = starts_of(network, ground)
-            values = [stretch_values(ground, starts, i, self.metric) for i in range(len(ground.first))]
+        for number, ground in enumerate(self.grounds):
+            starts = starts_of(network, ground, self._rollouts(number))
+            values = [stretch_values(ground, starts[ground.copy[i]], i, self.metric) for i in range(len(ground.first))]
             gains.append(ground.gain(values, np.arange(len(ground.first))))
         return Standing(
             cost=float(np.mean([gain.cost for gain in gains])),
             mean=float(np.mean([gain.mean for gain in gains])),
             tail=float(np.mean([gain.tail for gain in gains])),
         )
+
+    def _rollouts(self, number: int) -> list[Rollout]:
+        """The replays of a ground, one for each of its copies, set up once in each process."""
+        from shunter.sim.rollout import Rollout
+
+        if number not in self._ready:
+            ground = self.grounds[number]
+            self._ready[number] = [Rollout(workload, ground.backfill) for workload in ground.workloads]
+        return self._ready[number]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the replays."""
+        return vars(self) | {"_ready": {}}
 
     @property
     def best_heuristics(self) -> dict[str, tuple[str, str]]:
@@ -90,42 +107,54 @@ def ground_of(material: Material, settings: Settings) -> Ground:
             length=length,
             most=selection.windows,
             warm_up=warm_up,
+            shakes=selection.shakes,
         )
     from shunter.sim.rollout import Rollout
     from shunter.sim.workload import prepare
 
     count = min(selection.windows, max(1, (last - first) // length))
     begin = np.linspace(first, last - length, count).astype(np.int64)
-    workload = prepare(material.trace, material.cluster)
-    bare = Ground(material.trace.name, workload, begin, begin + length, warm_up, backfill, references={})
+    copies = copies_of(material.trace, material.validation, selection.shakes)
+    workloads = [prepare(copy, material.cluster) for copy in copies]
+    which, begin = np.repeat(np.arange(len(copies)), count), np.tile(begin, len(copies))
+    bare = Ground(material.trace.name, workloads, which, begin, begin + length, warm_up, backfill, references={})
     references = {}
     for heuristic in HEURISTICS:
-        rollout = Rollout(workload, backfill, score=fixed_scores(workload, heuristic))
-        starts = rollout.starts(None, bare.first, bare.last)
-        references[heuristic] = [stretch_values(bare, starts, i, settings.windows.metric) for i in range(count)]
+        rollouts = [Rollout(each, backfill, score=fixed_scores(each, heuristic)) for each in workloads]
+        starts = replayed_starts(None, bare, rollouts)
+        references[heuristic] = [
+            stretch_values(bare, starts[which[i]], i, settings.windows.metric) for i in range(len(begin))
+        ]
     return replace(bare, references=references)
 
 
 def stretch_values(ground: Ground, starts: FloatArray, stretch: int, metric: str) -> FloatArray:
     """The metric of the jobs of one stretch that are looked at, with its floor, so that ratios can be taken."""
-    rows = slice(int(ground.first[stretch]) + ground.warm_up, int(ground.last[stretch]))
-    return values_of(ground.workload, starts, rows, metric) + FLOORS[metric]
+    return values_of(ground.workloads[ground.copy[stretch]], starts, ground.rows(stretch), metric) + FLOORS[metric]
 
 
-def starts_of(network: QueueNetwork, ground: Ground) -> FloatArray:
-    """(J,) start times of the jobs of all stretches, each from an empty cluster; NaN elsewhere."""
+def starts_of(network: QueueNetwork, ground: Ground, rollouts: Sequence[Rollout]) -> list[FloatArray]:
+    """For each copy, (J,) start times of the jobs of its stretches, each from an empty cluster; NaN elsewhere."""
     from shunter.agents.networks import KernelNetwork, to_compiled
-    from shunter.sim.rollout import Rollout
 
     if isinstance(network, KernelNetwork):
-        return Rollout(ground.workload, ground.backfill).starts(to_compiled(network), ground.first, ground.last)
-    starts = np.full(ground.workload.num_jobs, np.nan)
-    for first, last in zip(ground.first.tolist(), ground.last.tolist(), strict=True):
-        starts[first:last] = replayed(network, ground, first, last)
+        return replayed_starts(to_compiled(network), ground, rollouts)
+    starts = [np.full(workload.num_jobs, np.nan) for workload in ground.workloads]
+    for copy, first, last in zip(ground.copy, ground.first.tolist(), ground.last.tolist(), strict=True):
+        starts[copy][first:last] = replayed(network, ground, ground.workloads[copy], first, last)
     return starts
 
 
-def replayed(network: QueueNetwork, ground: Ground, first: int, last: int) -> FloatArray:
+def replayed_starts(network: Network | None, ground: Ground, rollouts: Sequence[Rollout]) -> list[FloatArray]:
+    """What ``starts_of`` says of a compiled network, or of the fixed scores of the replays."""
+    starts = []
+    for copy, rollout in enumerate(rollouts):
+        own = ground.copy == copy
+        starts.append(rollout.starts(network, ground.first[own], ground.last[own]).copy())
+    return starts
+
+
+def replayed(network: QueueNetwork, ground: Ground, workload: Workload, first: int, last: int) -> FloatArray:
     """(last − first,) start times of a stretch under a network that looks at whole queues: through the engine."""
     import torch
 
@@ -137,7 +166,6 @@ def replayed(network: QueueNetwork, ground: Ground, first: int, last: int) -> Fl
             scores: FloatArray = network(torch.as_tensor(features, dtype=torch.float32)).numpy().astype(np.float64)
         return scores
 
-    workload = ground.workload
     ordering = ChosenOrdering(choose_ordering("learned").ordering, {}, scorer)
     window = (first, last - first)
     jobs = simulate(

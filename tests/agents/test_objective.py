@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from shunter.agents.objective import WAIT_FLOOR_S, Gain, Ground
 from shunter.agents.search import GroundTrial, unpacked
 from shunter.scheduler.errors import UsageError
 from shunter.scheduler.kernels.features import NUM_FEATURES
+from shunter.scheduler.types import FloatArray
 from shunter.traces.generate import generate
 from shunter.traces.tables import ClusterSpec, NodeGroup, Trace, make_jobs
 
@@ -61,3 +64,29 @@ def test_an_unknown_metric_is_named() -> None:
     trace, cluster = two_waits()
     with pytest.raises(UsageError, match="avg_jct_s"):
         Ground.of(trace, cluster, (0, 4), metric="avg_jct")
+
+
+def test_stretches_lie_on_every_shaken_copy_and_windows_count_alike() -> None:
+    """Two copies of 2,048 jobs after a warm-up: two windows each. What is the best heuristic itself gains nothing."""
+    trace = generate("lublin99", jobs=2100, seed=5, params={"load": 1.1})
+    ground = Ground.of(
+        trace, trace.cluster, (0, 2100), length=2100, warm_up=52, shakes=2, heuristics=("fcfs", "saf", "sjf")
+    )
+    assert (len(ground.workloads), ground.copy.tolist(), ground.first.tolist()) == (2, [0, 1], [0, 0])
+    first, second = (workload.columns.submit_s for workload in ground.workloads)
+    assert not np.array_equal(first, second)
+    saf = ground.references["saf"]
+    parts = [part for values in saf for part in np.split(values, 2)]
+    expected = np.mean([np.percentile(part, 95) for part in parts])
+    by_hand = np.log(expected / min(tail_of(ground.references[name]) for name in ground.references))
+    assert ground.gain(saf, np.arange(2)).tail == pytest.approx(by_hand)
+    shortest = np.zeros(NUM_FEATURES)
+    shortest[0] = 1.0
+    gain = GroundTrial.of(ground).gain(unpacked(shortest, (0, 0)))
+    own = ground.gain(ground.references["sjf"], np.arange(2))
+    assert (gain.mean, gain.tail) == pytest.approx((own.mean, own.tail))
+
+
+def tail_of(values: Sequence[FloatArray]) -> float:
+    """Mean over halves of stretches of the 95th percentile."""
+    return float(np.mean([np.percentile(part, 95) for each in values for part in np.split(each, 2)]))
