@@ -37,6 +37,7 @@ from shunter.scheduler.kernels.features import (
     relative_age,
     user_terms,
 )
+from shunter.scheduler.kernels.logs import log_of
 from shunter.scheduler.kernels.network import BLOCK
 from shunter.scheduler.layout import State
 from shunter.scheduler.types import FloatArray, Int, IntArray
@@ -184,6 +185,7 @@ def write_block(
 @arithmetic
 def write_formulas(memo: Memo, total: float, free: float, drain_s: float, width: Int, x: FloatArray) -> None:
     """Write the columns that are formulas of what ``write_block`` has gathered, several jobs at once."""
+    log_total = log_of(1.0 + total)
     for i in range(width):
         x[2, i] = memo.wanted[i] / total
     for i in range(width):
@@ -205,4 +207,4 @@ def write_formulas(memo: Memo, total: float, free: float, drain_s: float, width:
     for i in range(width):
         x[26, i] = relative_age(memo.wait_s[i], drain_s)
     for i in range(width):
-        x[33, i] = log_processors(memo.wanted[i])
+        x[33, i] = log_processors(x[1, i], log_total)

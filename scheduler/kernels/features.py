@@ -389,9 +389,9 @@ def relative_age(wait_s: float, drain_s: float) -> float:
 
 
 @arithmetic
-def log_processors(wanted: float) -> float:
-    """Feature 33."""
-    return log_of(1.0 + max(wanted, 0.0)) / COUNT_SPAN
+def log_processors(log_size: float, log_total: float) -> float:
+    """Feature 33, from feature 1 and log(1 + processors of the cluster)."""
+    return log_size * (log_total / COUNT_SPAN)
 
 
 @compiled
@@ -454,7 +454,7 @@ def write_row(
     x[30] = x30
     x[31] = x31
     x[32] = x32
-    x[33] = log_processors(wanted)
+    x[33] = log_processors(x[1], log_of(1.0 + total))
 
 
 @compiled

@@ -1,18 +1,35 @@
 """A small network's score of each row of features, compiled: for searches that score millions of queues.
 
-A job's sums are added up in one order, whether it is scored alone or in a block of jobs: the same bits either way.
+A job's sums are added up in one order, whether it is scored alone or in a block of jobs, and each product is added
+with a single rounding: the same bits either way and on every machine.
 """
 
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from numba.core import types
+from numba.extending import intrinsic
 
 from shunter.scheduler.jit import compiled
 from shunter.scheduler.types import FloatArray, Int
 
 BLOCK = 128
 """Jobs that are scored together at most: their layers stay near, and a processor adds those of several at once."""
+
+
+def _fma(_typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """A · b + c, rounded once (IEEE 754, fusedMultiplyAdd): one instruction for several jobs, half the time of two."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.fma(*args)
+
+    is_float = a == b == c == types.float64
+    return (types.float64(a, b, c), generate) if is_float else None
+
+
+fma: Any = intrinsic(_fma)
 
 
 class Network(NamedTuple):
@@ -42,17 +59,17 @@ def score_row(network: Network, x: FloatArray) -> float:
     """The score of one row of features (F,)."""
     score = 0.0
     for f in range(len(network.skip)):
-        score += network.skip[f] * x[f]
+        score = fma(network.skip[f], x[f], score)
     for j in range(len(network.b1)):
         unit = network.b1[j]
         for f in range(len(network.skip)):
-            unit += network.w1[j, f] * x[f]
+            unit = fma(network.w1[j, f], x[f], unit)
         network.hidden[j] = max(unit, 0.0)
     for j in range(len(network.b2)):
         unit = network.b2[j]
         for f in range(len(network.b1)):
-            unit += network.w2[j, f] * network.hidden[f]
-        score += network.w3[j] * max(unit, 0.0)
+            unit = fma(network.w2[j, f], network.hidden[f], unit)
+        score = fma(network.w3[j], max(unit, 0.0), score)
     return score
 
 
@@ -66,8 +83,8 @@ def add_inputs(out: FloatArray, j: Int, weights: FloatArray, x: FloatArray, widt
         b0, b1, b2, b3 = weights[j + 1, f], weights[j + 1, f + 1], weights[j + 1, f + 2], weights[j + 1, f + 3]
         for i in range(width):
             x0, x1, x2, x3 = x[f, i], x[f + 1, i], x[f + 2, i], x[f + 3, i]
-            out[j, i] = (((out[j, i] + a0 * x0) + a1 * x1) + a2 * x2) + a3 * x3
-            out[j + 1, i] = (((out[j + 1, i] + b0 * x0) + b1 * x1) + b2 * x2) + b3 * x3
+            out[j, i] = fma(a3, x3, fma(a2, x2, fma(a1, x1, fma(a0, x0, out[j, i]))))
+            out[j + 1, i] = fma(b3, x3, fma(b2, x2, fma(b1, x1, fma(b0, x0, out[j + 1, i]))))
         f += 4
     while f < num_inputs:
         add_input(out, j, weights, x, f, width)
@@ -80,7 +97,7 @@ def add_input(out: FloatArray, j: Int, weights: FloatArray, x: FloatArray, f: In
     """Add one weighted input to unit ``j`` of ``out``."""
     weight = weights[j, f]
     for i in range(width):
-        out[j, i] += weight * x[f, i]
+        out[j, i] = fma(weight, x[f, i], out[j, i])
 
 
 @compiled
@@ -113,8 +130,8 @@ def score_block(
     for f in range(len(network.skip)):
         weight = network.skip[f]
         for i in range(width):
-            out[i] += weight * x[f, i]
+            out[i] = fma(weight, x[f, i], out[i])
     for j in range(len(network.w3)):
         weight = network.w3[j]
         for i in range(width):
-            out[i] += weight * second[j, i]
+            out[i] = fma(weight, second[j, i], out[i])
