@@ -268,11 +268,12 @@ def head_of(model: nn.ModuleDict, number: int) -> Network:
 
 
 def composed(heads: tuple[Network, Network], asked: ForesightSettings) -> Network:
-    """log(expected work) − log(expected weight), lower first; and a little of how long its processors are awaited."""
+    """log(expected work) − log(expected weight), lower first, and what else the settings add."""
     weight, ratio = heads
     share = 1.0 - asked.request_share
     skip = share * ratio.skip - weight.skip
     skip[COLUMN["log_request"]] += LOG_SPAN  # of run = request · ratio, and of the request alone
     skip[COLUMN["log_processors"]] += COUNT_SPAN
-    skip[COLUMN["log_until_free"]] += asked.until_free * LOG_SPAN
+    for name, value in asked.terms.items():
+        skip[COLUMN[name]] += value
     return weight._replace(skip=skip, w3=share * ratio.w3 - weight.w3)

@@ -101,7 +101,17 @@ class ForesightSettings(_Section):
     learning_rate: Positive
     decay: Amount
     request_share: Share
-    until_free: Amount
+    terms: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
+
+    @model_validator(mode="after")
+    def _terms(self) -> ForesightSettings:
+        from shunter.scheduler.features import FEATURES
+
+        names = [feature.name for feature in FEATURES]
+        for name in self.terms:
+            if name not in names:
+                raise ValueError(f"terms: no feature {name!r}{nearest(name, names)}")
+        return self
 
 
 class PpoSettings(_Section):

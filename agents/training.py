@@ -299,6 +299,7 @@ def searched(order: Order, material: Sequence[Material], should_stop: Callable[[
                 backfill=order.settings.windows.backfill,
                 length=length,
                 warm_up=min(selection.warm_up, length // 4),
+                shakes=selection.shakes,
             )
         )
     search = Search.begin(Plan(generations=order.settings.imitation.generations))

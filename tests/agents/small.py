@@ -34,6 +34,7 @@ SMALL = {
     "ppo.learning_rate": 0.02,
     "selection.every": 1,
     "selection.windows": 1,
+    "selection.shakes": 1,
     "selection.jobs": 80,
     "selection.warm_up": 8,
 }

@@ -56,7 +56,7 @@ def test_the_difference_of_both_means_is_found() -> None:
     weight, ratio = np.where(fails, 1.0, 0.01), np.where(fails, 0.005, 1.0)
     glimpses = Glimpses(features, weight, ratio, np.zeros(20_000, np.int64))
     asked = small_settings().foresight.model_copy(
-        update={"epochs": 30, "batch": 512, "learning_rate": 0.02, "until_free": 0.0, "request_share": 0.0}
+        update={"epochs": 30, "batch": 512, "learning_rate": 0.02, "terms": {}, "request_share": 0.0}
     )
     heads = fit_means(glimpses, asked, (8, 4), seed=1)
     first, second = row(), row(user_short=1.0)
@@ -78,8 +78,8 @@ def test_every_trace_counts_alike() -> None:
 
 
 def test_work_is_expected_work_where_nothing_is_regressed() -> None:
-    """Expected run time, squared, times processors, and a little of the wait for free processors."""
-    asked = small_settings().foresight.model_copy(update={"request_share": 0.0})
+    """Expected run time, squared, times processors, and the terms of the settings."""
+    asked = small_settings().foresight.model_copy(update={"request_share": 0.0, "terms": {"log_until_free": 2.0}})
     nothing = fit_means(
         Glimpses(np.zeros((64, NUM_FEATURES), np.float32), np.ones(64), np.ones(64), np.zeros(64, np.int64)),
         asked.model_copy(update={"epochs": 1, "learning_rate": 1e-9, "batch": 64}),
@@ -90,7 +90,7 @@ def test_work_is_expected_work_where_nothing_is_regressed() -> None:
     assert score_row(score, row(log_request=0.2)) == pytest.approx(0.0, abs=1e-6)
     assert score_row(score, row(log_expected=0.2)) == pytest.approx(6.0, abs=1e-6)
     assert score_row(score, row(log_processors=0.5)) == pytest.approx(6.0, abs=1e-6)
-    assert score_row(score, row(log_until_free=1.0)) == pytest.approx(15.0 * asked.until_free, abs=1e-6)
+    assert score_row(score, row(log_until_free=1.0)) == pytest.approx(2.0, abs=1e-6)
 
 
 def test_glimpses_are_of_waiting_jobs_with_what_came_of_them(lessons: list[Lesson], settings: Settings) -> None:
