@@ -82,17 +82,22 @@ def fit_score(
     should_stop: Callable[[], bool] | None = None,
 ) -> Network:
     """The mean of several scores, each regressed with its share of the hidden units: they err in different places."""
-    count = max(1, min(asked.members, *hidden))
-    shares = [
-        (hidden[0] // count + (i < hidden[0] % count), hidden[1] // count + (i < hidden[1] % count))
-        for i in range(count)
-    ]
+    shares = shares_of(asked, hidden)
     return averaged(
         [
-            composed(fit_means(glimpses, asked, share, seed=seed * count + i, should_stop=should_stop), asked)
+            composed(fit_means(glimpses, asked, share, seed=seed * len(shares) + i, should_stop=should_stop), asked)
             for i, share in enumerate(shares)
         ]
     )
+
+
+def shares_of(asked: ForesightSettings, hidden: Sequence[int]) -> list[tuple[int, int]]:
+    """The hidden units of each member."""
+    count = max(1, min(asked.members, *hidden))
+    return [
+        (hidden[0] // count + (i < hidden[0] % count), hidden[1] // count + (i < hidden[1] % count))
+        for i in range(count)
+    ]
 
 
 def averaged(members: Sequence[Network]) -> Network:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shunter.agents.networks import QueueNetwork
     from shunter.agents.seeds import Outcome, Point, Task
     from shunter.agents.teaching import Teacher
+    from shunter.scheduler.kernels.network import Network
     from shunter.traces.tables import ClusterSpec, Trace
 
 RUN_FILE = "run.json"
@@ -282,7 +283,7 @@ def foreseen(order: Order, material: Sequence[Material], seed: int, should_stop:
     return foresee(lessons_of(material, plain, 0, seed), plain, seed=seed, should_stop=should_stop)
 
 
-def searched(order: Order, material: Sequence[Material], should_stop: Callable[[], bool] | None) -> Teacher:
+def searched(order: Order, material: Sequence[Material], should_stop: Callable[[], bool] | None) -> Network:
     """A score linear in the features, found by direct search on the training periods (``agents.search``)."""
     from shunter.agents.objective import Ground
     from shunter.agents.search import GroundTrial, Plan, Search
