@@ -118,11 +118,12 @@ def warnings(document: Mapping[str, Any]) -> list[str]:
 def trace_section(table: Mapping[str, Any], figures: Mapping[str, bytes]) -> str:
     """One trace under one backfilling."""
     backfill = "without backfilling" if table["backfill"] == "none" else f"with {table['backfill']} backfilling"
+    copies = f", each on {table['shakes']} shaken copies" if table["shakes"] else ""
     parts = [
         f"<section><h2>{text(table['trace'])}, {text(backfill)}</h2>",
         f'<p class="note">{grouped(table["windows"])} windows, {grouped(table["jobs"])} jobs, of jobs '
         f"{grouped(table['period']['first'])} to {grouped(table['period']['last'] - 1)} of the trace. Means over the "
-        "windows, with 95 % intervals; best of each column marked, bounds apart.</p>",
+        f"windows{copies}, with 95 % intervals; best of each column marked, bounds apart.</p>",
         f'<div class="card scroll">{metrics_table(table)}</div>',
         same_note(table),
     ]
@@ -255,8 +256,8 @@ def pooled_section(pooled: Sequence[Mapping[str, Any]]) -> str:
     )
     return (
         f"<section><h2>Over all {pooled[0]['traces']} traces</h2>"
-        '<p class="sub">Against one heuristic for all traces: geometric mean of the ratios, with 95 % intervals. Below '
-        f'1 is better.</p><div class="card scroll"><table class="wide"><thead><tr>{head}</tr></thead>'
+        '<p class="note">Against one heuristic for all traces: geometric mean of the ratios, with 95 % intervals; '
+        f'below 1 is better.</p><div class="card scroll"><table class="wide"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div></section>"
     )
 

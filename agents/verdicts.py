@@ -158,6 +158,7 @@ def table_of(evaluation: Evaluation, scores: Scores, *, seed: int, margin: float
         "period": {"first": case.period.first, "last": case.period.last},
         "backfill": scores.backfill,
         "windows": len(scores.jobs),
+        "shakes": evaluation.work.protocol.shakes,
         "windows_drawn_together": draws[len(scores.jobs)].block,
         "jobs": int(scores.jobs.sum()),
         "has_requests": evaluation.work.default_request_s is not None

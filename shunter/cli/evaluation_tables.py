@@ -90,7 +90,8 @@ def title_of(table: Mapping[str, Any]) -> str:
 
     backfill = "without backfilling" if table["backfill"] == "none" else f"with {table['backfill']} backfilling"
     windows = f"{table['windows']} windows" if table["windows"] > 1 else "one window"
-    return f"{escape(table['trace'])}, {backfill}: means over {windows}, {table['jobs']:,} jobs"
+    copies = f" on {table['shakes']} shaken copies" if table["shakes"] else ""
+    return f"{escape(table['trace'])}, {backfill}: means over {windows}{copies}, {table['jobs']:,} jobs"
 
 
 def remarks(table: Mapping[str, Any]) -> Iterator[str]:
@@ -208,7 +209,8 @@ def render_pooled(pooled: Sequence[Mapping[str, Any]]) -> Table:
     shown = Table(title=title, title_style="bold", box=box.SIMPLE_HEAD)
     shown.add_column("Heuristic", max_width=LABEL_WIDTH, no_wrap=True)
     for name in metrics:
-        shown.add_column(f"{metric_view(name).short}\nratio (95\u202f%)", justify="right", no_wrap=True)
+        heading = metric_view(name).short.replace(" ", "\n")
+        shown.add_column(f"{heading}\nratio (95\u202f%)", justify="right", no_wrap=True, vertical="bottom")
     order = sorted((f for f in pooled if f["metric"] == metrics[0]), key=lambda f: -(f["ratio"] or 0.0))
     for against in (found["against"] for found in order):
         row = [by[against, name] for name in metrics if (against, name) in by]
@@ -219,8 +221,11 @@ def render_pooled(pooled: Sequence[Mapping[str, Any]]) -> Table:
 
 def pooled_cell(found: Mapping[str, Any]) -> str:
     """Ratio and interval in one cell."""
-    interval = "" if found["interval"] is None else f" ({ratio_span(found['interval'])})"
-    return f"{ratio(found['ratio'])}{interval}"
+    if found["ratio"] is None:
+        return "–"
+    return f"{found['ratio']:.2f}" + (
+        "" if found["interval"] is None else " ({:.2f}–{:.2f})".format(*found["interval"])
+    )
 
 
 def degeneracy_line(found: Mapping[str, Any]) -> str:
