@@ -35,6 +35,22 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     assert message.startswith(str(path))
 
 
+def test_terms_are_features_and_stand_for_all_of_them(tmp_path: Path) -> None:
+    """A file's own terms replace the default ones: one that is not named has no weight."""
+    path = tmp_path / "terms.yaml"
+    path.write_text("foresight: {terms: {log_wait: 1.5}}\n")
+    assert load_settings(path).foresight.terms == {"log_wait": 1.5}
+    for text, message in (
+        ("log_wiat: 1", "foresight: terms: no feature 'log_wiat'; did you mean 'log_wait'?"),
+        ("log_wait: .inf", "foresight.terms.log_wait: "),
+        ("log_wait: much", "foresight.terms.log_wait: "),
+    ):
+        path.write_text(f"foresight: {{terms: {{{text}}}}}\n")
+        with pytest.raises(ConfigError) as caught:
+            load_settings(path)
+        assert message in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"), [("[1, 2]", "expected sections"), ("a: [", "no valid YAML"), ("ppo: 3", "ppo: ")]
 )
