@@ -67,9 +67,9 @@ class Case:
         """Windows that are counted."""
         return sum(len(stretch.windows) for stretch in self.stretches)
 
-    def counted(self, *, shaken: bool = False) -> list[Period]:
+    def counted(self, *, copies: bool = False) -> list[Period]:
         """The windows as rows of the trace; of shaken copies whole stretches, whose jobs change places."""
-        if shaken:
+        if copies:
             windows = [(stretch.first, stretch.last) for stretch in self.stretches]
         else:
             windows = [window for stretch in self.stretches for window in stretch.windows]
@@ -116,17 +116,17 @@ def make_case(
     return Case(trace, spec, period, tuple(stretches(protocol, period)))
 
 
-def refuse_seen(cases: Sequence[Case], learned: Sequence[Contender], *, shaken: bool = False) -> list[str]:
+def refuse_seen(cases: Sequence[Case], learned: Sequence[Contender], *, copies: bool = False) -> list[str]:
     """One sentence for every learned policy and trace of which it has seen jobs that it is to be judged on.
 
     Args:
         cases: Traces.
         learned: Policies.
-        shaken: Shaken copies are replayed: jobs of the warm-up and cool-down may come to count.
+        copies: Shaken copies are replayed: jobs of the warm-up and cool-down may come to count.
     """
     sentences = []
     for case in cases:
-        counted = case.counted(shaken=shaken)
+        counted = case.counted(copies=copies)
         for contender in learned:
             pairs = overlapping(counted, contender.seen)
             if pairs:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shunter.agents.protocols import WINDOW_JOBS
 from shunter.scheduler.errors import TraceError, UsageError, nearest
 from shunter.scheduler.metrics import bounded_slowdown
 from shunter.scheduler.types import FloatArray, IntArray
@@ -39,9 +40,6 @@ TAIL = 95.0
 
 METRICS = ("avg_bounded_slowdown", "avg_jct_s")
 """What a policy may aim at; names of ``scheduler.metrics``."""
-
-WINDOW_JOBS = 1024
-"""Jobs of which one mean and one 95th percentile are taken."""
 
 WAIT_FLOOR_S = 60.0
 """Added to waits before they are compared: a tail of no wait has no ratio, and seconds are not worth a policy."""

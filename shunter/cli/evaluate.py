@@ -194,9 +194,9 @@ def make_work(
         open_case(name, rules, cluster=cluster, trace_format=trace_format, skip_bad=skip_bad, quiet=quiet)
         for name in traces
     ]
-    shaken = bool(rules.shakes)
-    seen = refuse_seen(cases, learned, shaken=shaken)
-    refused = refuse_seen(cases, [each for each in learned if not each.may_have_seen(rules)], shaken=shaken)
+    copies = bool(rules.shakes)
+    seen = refuse_seen(cases, learned, copies=copies)
+    refused = refuse_seen(cases, [each for each in learned if not each.may_have_seen(rules)], copies=copies)
     if refused and not allow_overlap:
         raise UsageError("; ".join(refused) + "; judge it on other jobs, or say --allow-overlap")
     if not quiet:

@@ -178,7 +178,7 @@ def test_windows_that_a_policy_has_seen_are_found() -> None:
     assert sentence.startswith("old has seen 10 of the ")
     assert f"train (0 to {case.period.first + 59:,})" in sentence
     # In a shaken copy jobs of the warm-up may change places with those that count.
-    assert [s.split(" ")[0] for s in refuse_seen([case], learned, shaken=True)] == ["old", "new"]
+    assert [s.split(" ")[0] for s in refuse_seen([case], learned, copies=True)] == ["old", "new"]
 
 
 def small_work(protocol: str = "windows") -> Work:
