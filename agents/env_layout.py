@@ -198,6 +198,7 @@ def _view(dtype: Any, ndim: int) -> Any:
 
 ints = _view(types.int64, 1)
 floats = _view(types.float64, 1)
+singles = _view(types.float32, 1)
 flags = _view(types.boolean, 1)
 int_table = _view(types.int64, 2)
 float_table = _view(types.float64, 2)

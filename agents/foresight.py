@@ -22,7 +22,7 @@ import numpy as np
 from shunter.agents.lessons import Lesson
 from shunter.scheduler.features import FEATURES
 from shunter.scheduler.kernels.features import COUNT_SPAN, LOG_SPAN, NUM_FEATURES
-from shunter.scheduler.kernels.network import Network
+from shunter.scheduler.kernels.network import Network, new_network
 from shunter.scheduler.metrics import SLOWDOWN_BOUND_S
 from shunter.scheduler.types import AnyArray, FloatArray, IntArray
 
@@ -108,14 +108,13 @@ def averaged(members: Sequence[Network]) -> Network:
     for each in members:
         w2[row : row + len(each.b2), column : column + len(each.b1)] = each.w2
         row, column = row + len(each.b2), column + len(each.b1)
-    return Network(
+    return new_network(
         skip=np.mean([each.skip for each in members], axis=0),
         w1=np.concatenate([each.w1 for each in members]),
         b1=np.concatenate([each.b1 for each in members]),
         w2=w2,
         b2=np.concatenate([each.b2 for each in members]),
         w3=np.concatenate([each.w3 for each in members]) / len(members),
-        hidden=np.zeros(wide),
     )
 
 
@@ -261,14 +260,13 @@ def head_of(model: nn.ModuleDict, number: int) -> Network:
         values: FloatArray = getattr(model[name], kind).detach().numpy().astype(np.float64)
         return values
 
-    return Network(
-        skip=array("skip")[number].copy(),
-        w1=array("first").copy(),
-        b1=array("first", "bias").copy(),
-        w2=array("second").copy(),
-        b2=array("second", "bias").copy(),
-        w3=array("last")[number].copy(),
-        hidden=np.zeros(len(array("first", "bias"))),
+    return new_network(
+        skip=array("skip")[number],
+        w1=array("first"),
+        b1=array("first", "bias"),
+        w2=array("second"),
+        b2=array("second", "bias"),
+        w3=array("last")[number],
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from shunter.scheduler.kernels.features import NUM_FEATURES
-from shunter.scheduler.kernels.network import Network
+from shunter.scheduler.kernels.network import Network, new_network
 
 HIDDEN = (32, 16)
 """Units of the two hidden layers of the small network."""
@@ -257,7 +257,7 @@ def num_parameters(network: nn.Module) -> int:
 def to_compiled(network: KernelNetwork) -> Network:
     """The same network for compiled replays."""
     named = {name: value.detach().numpy().astype(np.float64) for name, value in network.named_parameters()}
-    return Network(**named, hidden=np.zeros(len(named["b1"])))
+    return new_network(**named)
 
 
 def from_compiled(network: Network, hidden: tuple[int, int] = HIDDEN) -> KernelNetwork:

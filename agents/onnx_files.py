@@ -36,7 +36,7 @@ def kernel_network(data: bytes, size: int) -> Network:
     Raises:
         BundleError: Not an ONNX file, or one without such weights; says which.
     """
-    from shunter.scheduler.kernels.network import Network
+    from shunter.scheduler.kernels.network import new_network
 
     found = initialisers(data)
     if "skip" not in found:
@@ -52,8 +52,7 @@ def kernel_network(data: bytes, size: int) -> Network:
     for name, shape in zip(WEIGHTS, shapes, strict=True):
         if found[name].shape != shape:
             raise BundleError(f"weights {name!r} have shape {found[name].shape}, expected {shape}")
-    weights = {name: np.ascontiguousarray(found[name]) for name in WEIGHTS}
-    return Network(**weights, hidden=np.zeros(first))
+    return new_network(**{name: found[name] for name in WEIGHTS})
 
 
 def initialisers(data: bytes) -> dict[str, FloatArray]:

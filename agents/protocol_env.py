@@ -14,8 +14,8 @@ from shunter.agents.rewards import Weights
 from shunter.agents.sources import Given, Ran, Rules, Window, metrics_of, rows_within, view_ranks
 from shunter.scheduler.errors import UsageError
 from shunter.scheduler.kernels.features import NUM_FEATURES, Facts
-from shunter.scheduler.kernels.network import Network
-from shunter.scheduler.types import FloatArray, IntArray
+from shunter.scheduler.kernels.network import new_network
+from shunter.scheduler.types import AnyArray, FloatArray, IntArray
 from shunter.sim.compat import rls_kernel, rlscheduler
 from shunter.sim.compat.rls_learned import facts_of
 from shunter.sim.compat.rlscheduler import RlsTrace, as_float
@@ -90,11 +90,19 @@ class ProtocolSlot:
             np.zeros(rls_kernel.NUM_SCALARS, np.int64), *(np.zeros(width, np.int64) for _ in range(6))
         )
         self.watched = new_watched(source.facts, width)
-        none, flat = np.zeros(0), np.zeros((0, 0))
-        self.network = Network(none, flat, none, flat, none, none, none)
+        self.network = new_network(np.zeros(0))
         self.room = [np.zeros(NUM_FEATURES), np.zeros(width), np.zeros(width + 1, np.int64), np.zeros(width + 1)]
         watched = [*self.watched.facts, *self.watched.histories, *self.watched.scratch]
-        arrays = [*self.jobs, self.machine, *self.state, *watched, *self.network, *self.room, self.features, *episode]
+        arrays: list[AnyArray] = [
+            *self.jobs,
+            self.machine,
+            *self.state,
+            *watched,
+            *self.network,
+            *self.room,
+            self.features,
+            *episode,
+        ]
         self.table = entries(arrays)
 
     @property

@@ -27,6 +27,8 @@ from shunter.agents.env_layout import (
     float_table,
     floats,
     ints,
+    single_table,
+    singles,
 )
 from shunter.agents.env_seen import choose_from, clear_observation, reward_start, settle, write_seen
 from shunter.scheduler.jit import compiled_after, inlined
@@ -95,7 +97,13 @@ def learned_at(t: IntArray) -> Learned:
         Histories(float_table(h[0]), float_table(h[1])),
         Scratch(floats(s[0]), floats(s[1]), floats(s[2])),
         Network(
-            floats(n[0]), float_table(n[1]), floats(n[2]), float_table(n[3]), floats(n[4]), floats(n[5]), floats(n[6])
+            floats(n[0]),
+            single_table(n[1]),
+            singles(n[2]),
+            single_table(n[3]),
+            singles(n[4]),
+            singles(n[5]),
+            singles(n[6]),
         ),
         floats(r[0]),
         floats(r[1]),

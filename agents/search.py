@@ -198,7 +198,7 @@ class GroundTrial:
 def first_weights(plan: Plan, draws: np.random.Generator, start: Network | None) -> FloatArray:
     """Weights around which a search begins: those of ``start``; new hidden units see something but say nothing."""
     from shunter.scheduler.kernels.features import NUM_FEATURES
-    from shunter.scheduler.kernels.network import Network
+    from shunter.scheduler.kernels.network import new_network
 
     if start is not None and (len(start.b1), len(start.b2)) == plan.hidden:
         return packed(start)
@@ -210,7 +210,7 @@ def first_weights(plan: Plan, draws: np.random.Generator, start: Network | None)
     w1 = draws.normal(scale=0.3, size=(wide, NUM_FEATURES))
     w2 = draws.normal(scale=0.3, size=(narrow, wide))
     zeros, silent = np.zeros(wide), np.zeros(narrow)
-    return packed(Network(skip if start is None else start.skip, w1, zeros, w2, silent, silent, zeros))
+    return packed(new_network(skip if start is None else start.skip, w1, zeros, w2, silent, silent))
 
 
 def packed(network: Network) -> FloatArray:
@@ -222,11 +222,10 @@ def packed(network: Network) -> FloatArray:
 def unpacked(weights: FloatArray, hidden: tuple[int, int]) -> Network:
     """The network with these weights; the inverse of ``packed``."""
     from shunter.scheduler.kernels.features import NUM_FEATURES
-    from shunter.scheduler.kernels.network import Network
+    from shunter.scheduler.kernels.network import new_network
 
     wide, narrow = hidden
     shapes = ((NUM_FEATURES,), (wide, NUM_FEATURES), (wide,), (narrow, wide), (narrow,), (narrow,))
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-    parts = [part.reshape(shape).copy() for part, shape in zip(np.split(weights, ends[:-1]), shapes, strict=True)]
-    skip, w1, b1, w2, b2, w3 = parts
-    return Network(skip, w1, b1, w2, b2, w3, np.zeros(wide))
+    parts = [part.reshape(shape) for part, shape in zip(np.split(weights, ends[:-1]), shapes, strict=True)]
+    return new_network(*parts)

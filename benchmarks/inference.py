@@ -44,7 +44,7 @@ def waiting(jobs: int, seed: int) -> tuple[ClusterState, LearnedOrder]:
     from shunter.scheduler.capacity import Capacity
     from shunter.scheduler.features import FeatureSource
     from shunter.scheduler.guard import Seen
-    from shunter.scheduler.kernels.network import Network
+    from shunter.scheduler.kernels.network import new_network
     from shunter.scheduler.learned import KernelScorer, LearnedOrder
     from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
     from shunter.scheduler.snapshot import JobColumns
@@ -79,14 +79,13 @@ def waiting(jobs: int, seed: int) -> tuple[ClusterState, LearnedOrder]:
     features = choose_ordering("learned")
     num_features = FeatureSource.of(columns, total).matrix(state, 3e5).shape[1]
     first, second = HIDDEN
-    network = Network(
+    network = new_network(
         draw.normal(size=num_features),
         draw.normal(size=(first, num_features)),
         draw.normal(size=first),
         draw.normal(size=(second, first)),
         draw.normal(size=second),
         draw.normal(size=second),
-        np.zeros(first),
     )
     source = FeatureSource.of(columns, float(total))
     done = draw.integers(0, count, FINISHED).tolist()

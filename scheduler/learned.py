@@ -48,10 +48,9 @@ class KernelScorer:
 
 def linear_network(skip: FloatArray) -> Network:
     """A score that is a weighted sum of features (F,)."""
-    from shunter.scheduler.kernels.network import Network
+    from shunter.scheduler.kernels.network import new_network
 
-    none = np.zeros(0)
-    return Network(np.array(skip), np.zeros((0, len(skip))), none, np.zeros((0, 0)), none, none, none)
+    return new_network(skip)
 
 
 class LearnedOrder:

@@ -38,15 +38,14 @@ def compile_windows() -> None:
     import numpy as np
 
     from shunter.scheduler.kernels.features import NUM_FEATURES
-    from shunter.scheduler.kernels.network import Network
+    from shunter.scheduler.kernels.network import new_network
     from shunter.sim.rollout import Rollout
     from shunter.sim.workload import prepare
     from shunter.traces.generate import generate
 
     trace = generate("poisson", jobs=3, seed=1)
     rollout = Rollout(prepare(trace, trace.cluster))
-    none, flat = np.zeros(0), np.zeros((0, 0))
-    for network in (None, Network(np.ones(NUM_FEATURES), np.zeros((0, NUM_FEATURES)), none, flat, none, none, none)):
+    for network in (None, new_network(np.ones(NUM_FEATURES))):
         rollout.starts(network, np.array([0]), np.array([3]))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from shunter.scheduler.features import FEATURES, SCHEMA
 from shunter.scheduler.guard import Seen
-from shunter.scheduler.kernels.network import Network
+from shunter.scheduler.kernels.network import Network, new_network
 from shunter.scheduler.learned import KernelScorer, linear_network
 from shunter.scheduler.policies import ORDERINGS
 from shunter.scheduler.policies.registry import ChosenOrdering, Scorer
@@ -22,14 +22,13 @@ def drawn_network(seed: int, first: int = 7, second: int = 4) -> Network:
         return draw.normal(size=shape).astype(np.float32).astype(np.float64)
 
     size = SCHEMA.size
-    return Network(
+    return new_network(
         skip=weights(size),
         w1=weights(first, size),
         b1=weights(first),
         w2=weights(second, first),
         b2=weights(second),
         w3=weights(second),
-        hidden=np.zeros(first),
     )
 
 

@@ -14,7 +14,7 @@ from shunter.scheduler.kernels.guarding import Rules, arrange, verdict
 from shunter.scheduler.kernels.network import BLOCK, Network, score_block
 from shunter.scheduler.kernels.sorting import Sorting, sort_rows
 from shunter.scheduler.layout import FREE_SLOTS, QUEUE, QUEUE_HI, QUEUE_LO, SHAPE, TASKS, State
-from shunter.scheduler.types import FloatArray, Int, IntArray
+from shunter.scheduler.types import FloatArray, Int, IntArray, SingleArray
 
 
 class Room(NamedTuple):
@@ -22,6 +22,7 @@ class Room(NamedTuple):
 
     Attributes:
         x: (F, BLOCK) features of a block.
+        single: (F, BLOCK) the same in single precision.
         first: (H1, BLOCK) first hidden layer.
         second: (H2, BLOCK) second hidden layer.
         score: (BLOCK,) scores.
@@ -29,20 +30,27 @@ class Room(NamedTuple):
     """
 
     x: FloatArray
-    first: FloatArray
-    second: FloatArray
+    single: SingleArray
+    first: SingleArray
+    second: SingleArray
     score: FloatArray
     memo: Memo
 
 
 def room_for(network: Network, num_users: int = 0) -> Room:
     """Room for blocks of jobs of so many users under this network."""
+
+    def layer(units: int) -> SingleArray:
+        return np.zeros((units, BLOCK), np.float32)
+
+    size = len(network.skip)
     return Room(
-        np.zeros((len(network.skip), BLOCK)),
-        np.zeros((len(network.b1), BLOCK)),
-        np.zeros((len(network.b2), BLOCK)),
-        np.zeros(BLOCK),
-        new_memo(num_users),
+        x=np.zeros((size, BLOCK)),
+        single=layer(size),
+        first=layer(len(network.b1)),
+        second=layer(len(network.b2)),
+        score=np.zeros(BLOCK),
+        memo=new_memo(num_users),
     )
 
 
@@ -88,10 +96,13 @@ def count_outside(x: FloatArray, low: FloatArray, high: FloatArray, count: Int) 
     outside, unknown = np.int64(0), np.int64(0)
     for f in range(len(low)):
         least, most = low[f], high[f]
+        inside = np.int64(0)
         for i in range(count):
-            value = x[f, i]
-            outside += np.int64((value < least) | (value > most))
-            unknown += np.int64(value - value != 0.0)
+            inside += np.int64((x[f, i] >= least) & (x[f, i] <= most))
+        if inside < count:
+            for i in range(count):
+                outside += np.int64((x[f, i] < least) | (x[f, i] > most))
+                unknown += np.int64(not np.isfinite(x[f, i]))
     return outside, unknown
 
 
@@ -103,7 +114,7 @@ def score_matrix(network: Network, room: Room, features: FloatArray, out: FloatA
         for i in range(count):
             for f in range(len(network.skip)):
                 room.x[f, i] = features[start + i, f]
-        score_block(network, room.x, room.first, room.second, room.score, count)
+        score_block(network, room.x, room.single, room.first, room.second, room.score, count)
         for i in range(count):
             out[start + i] = room.score[i]
 
@@ -130,7 +141,7 @@ def score_queue(st: State, learned: Learned, now_s: float) -> tuple[Int, Int]:
             more, strange = count_outside(room.x, learned.rules.low, learned.rules.high, count)
             outside += more
             unknown += strange
-        score_block(learned.network, room.x, room.first, room.second, room.score, count)
+        score_block(learned.network, room.x, room.single, room.first, room.second, room.score, count)
         for i in range(count):
             learned.key[start + i] = room.score[i]
     return outside, unknown

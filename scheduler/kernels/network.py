@@ -1,7 +1,8 @@
 """A small network's score of each row of features, compiled: for searches that score millions of queues.
 
-A job's sums are added up in one order, whether it is scored alone or in a block of jobs, and each product is added
-with a single rounding: the same bits either way and on every machine.
+Hidden layers are worked out in single precision, as they were trained and as ONNX Runtime does; what comes straight
+from the features, and the score, in double. A job's sums are added up in one order, whether it is scored alone or in a
+block of jobs, and each product is added with a single rounding: the same bits either way and on every machine.
 """
 
 # mypy: disable-error-code="no-any-return"
@@ -9,14 +10,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
 from shunter.scheduler.jit import compiled
-from shunter.scheduler.types import FloatArray, Int
+from shunter.scheduler.types import FloatArray, Int, SingleArray
 
 BLOCK = 128
 """Jobs that are scored together at most: their layers stay near, and a processor adds those of several at once."""
+
+NOTHING = np.float32(0.0)
 
 
 def _fma(_typing: Any, a: Any, b: Any, c: Any) -> Any:
@@ -25,11 +29,13 @@ def _fma(_typing: Any, a: Any, b: Any, c: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.fma(*args)
 
-    is_float = a == b == c == types.float64
-    return (types.float64(a, b, c), generate) if is_float else None
+    is_float = a == b == c and a in (types.float32, types.float64)
+    return (a(a, b, c), generate) if is_float else None
 
 
 fma: Any = intrinsic(_fma)
+
+SomeArray = SingleArray | FloatArray
 
 
 class Network(NamedTuple):
@@ -46,12 +52,38 @@ class Network(NamedTuple):
     """
 
     skip: FloatArray
-    w1: FloatArray
-    b1: FloatArray
-    w2: FloatArray
-    b2: FloatArray
-    w3: FloatArray
-    hidden: FloatArray
+    w1: SingleArray
+    b1: SingleArray
+    w2: SingleArray
+    b2: SingleArray
+    w3: SingleArray
+    hidden: SingleArray
+
+
+def new_network(
+    skip: FloatArray,
+    w1: SomeArray | None = None,
+    b1: SomeArray | None = None,
+    w2: SomeArray | None = None,
+    b2: SomeArray | None = None,
+    w3: SomeArray | None = None,
+) -> Network:
+    """A network of copies of these weights, as in ``Network``; without the others a linear score."""
+    none, flat = np.zeros(0), np.zeros((0, len(skip)))
+
+    def layer(given: SomeArray | None, absent: FloatArray) -> SingleArray:
+        return np.array(absent if given is None else given, np.float32, order="C")
+
+    units = layer(b1, none)
+    return Network(
+        skip=np.array(skip, np.float64),
+        w1=layer(w1, flat),
+        b1=units,
+        w2=layer(w2, np.zeros((0, 0))),
+        b2=layer(b2, none),
+        w3=layer(w3, none),
+        hidden=np.zeros_like(units),
+    )
 
 
 @compiled
@@ -63,18 +95,18 @@ def score_row(network: Network, x: FloatArray) -> float:
     for j in range(len(network.b1)):
         unit = network.b1[j]
         for f in range(len(network.skip)):
-            unit = fma(network.w1[j, f], x[f], unit)
-        network.hidden[j] = max(unit, 0.0)
+            unit = fma(network.w1[j, f], np.float32(x[f]), unit)
+        network.hidden[j] = max(unit, NOTHING)
     for j in range(len(network.b2)):
         unit = network.b2[j]
         for f in range(len(network.b1)):
             unit = fma(network.w2[j, f], network.hidden[f], unit)
-        score = fma(network.w3[j], max(unit, 0.0), score)
+        score = fma(np.float64(network.w3[j]), np.float64(max(unit, NOTHING)), score)
     return score
 
 
 @compiled
-def add_inputs(out: FloatArray, j: Int, weights: FloatArray, x: FloatArray, width: Int) -> None:
+def add_inputs(out: SingleArray, j: Int, weights: SingleArray, x: SingleArray, width: Int) -> None:
     """Add the weighted inputs ``x`` (I, BLOCK) to units ``j`` and ``j + 1`` of ``out``; four inputs a round."""
     num_inputs = weights.shape[1]
     f = 0
@@ -93,7 +125,7 @@ def add_inputs(out: FloatArray, j: Int, weights: FloatArray, x: FloatArray, widt
 
 
 @compiled
-def add_input(out: FloatArray, j: Int, weights: FloatArray, x: FloatArray, f: Int, width: Int) -> None:
+def add_input(out: SingleArray, j: Int, weights: SingleArray, x: SingleArray, f: Int, width: Int) -> None:
     """Add one weighted input to unit ``j`` of ``out``."""
     weight = weights[j, f]
     for i in range(width):
@@ -101,7 +133,7 @@ def add_input(out: FloatArray, j: Int, weights: FloatArray, x: FloatArray, f: In
 
 
 @compiled
-def fill_layer(weights: FloatArray, bias: FloatArray, x: FloatArray, out: FloatArray, width: Int) -> None:
+def fill_layer(weights: SingleArray, bias: SingleArray, x: SingleArray, out: SingleArray, width: Int) -> None:
     """Write max(weights · x + bias, 0) into ``out`` (units, BLOCK)."""
     num_units = len(bias)
     for j in range(num_units):
@@ -114,24 +146,35 @@ def fill_layer(weights: FloatArray, bias: FloatArray, x: FloatArray, out: FloatA
             add_input(out, num_units - 1, weights, x, f, width)
     for j in range(num_units):
         for i in range(width):
-            out[j, i] = max(out[j, i], 0.0)
+            out[j, i] = max(out[j, i], NOTHING)
 
 
 @compiled
 def score_block(
-    network: Network, x: FloatArray, first: FloatArray, second: FloatArray, out: FloatArray, count: Int
+    network: Network,
+    x: FloatArray,
+    single: SingleArray,
+    first: SingleArray,
+    second: SingleArray,
+    out: FloatArray,
+    count: Int,
 ) -> None:
     """Write the scores of the first ``count`` jobs of a block (F, BLOCK) into ``out``, as ``score_row`` would."""
-    width = min((count + 7) // 8 * 8, BLOCK)
-    fill_layer(network.w1, network.b1, x, first, width)
-    fill_layer(network.w2, network.b2, first, second, width)
+    width = min((count + 15) // 16 * 16, BLOCK)
     for i in range(width):
         out[i] = 0.0
     for f in range(len(network.skip)):
         weight = network.skip[f]
         for i in range(width):
             out[i] = fma(weight, x[f, i], out[i])
-    for j in range(len(network.w3)):
-        weight = network.w3[j]
+    if len(network.b1) == 0:
+        return
+    for f in range(len(network.skip)):
         for i in range(width):
-            out[i] = fma(weight, second[j, i], out[i])
+            single[f, i] = x[f, i]
+    fill_layer(network.w1, network.b1, single, first, width)
+    fill_layer(network.w2, network.b2, first, second, width)
+    for j in range(len(network.w3)):
+        more = np.float64(network.w3[j])
+        for i in range(width):
+            out[i] = fma(more, np.float64(second[j, i]), out[i])

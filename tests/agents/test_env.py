@@ -23,7 +23,7 @@ from shunter.agents.env import SchedulingEnv
 from shunter.agents.registration import register
 from shunter.scheduler.errors import TraceError, UsageError
 from shunter.scheduler.kernels.features import NUM_FEATURES
-from shunter.scheduler.kernels.network import Network, score_row
+from shunter.scheduler.kernels.network import Network, new_network, score_row
 from shunter.scheduler.types import FloatArray
 from shunter.sim.replay import simulate
 from shunter.sim.rollout import Rollout
@@ -42,10 +42,8 @@ def network(seed: int, hidden: int = 0) -> Network:
     rng = np.random.default_rng(seed)
     width = NUM_FEATURES
     w1, w2 = rng.normal(size=(hidden, width)), rng.normal(size=(hidden, hidden))
-    return Network(
-        rng.normal(size=width), w1, rng.normal(size=hidden), w2, rng.normal(size=hidden), rng.normal(size=hidden),
-        np.zeros(hidden),
-    )  # fmt: skip
+    b1, b2, w3 = (rng.normal(size=hidden) for _ in range(3))
+    return new_network(rng.normal(size=width), w1, b1, w2, b2, w3)
 
 
 def play(env: SchedulingEnv, scorer: Network, window: tuple[int, int]) -> FloatArray:

@@ -21,7 +21,7 @@ from shunter.agents.lessons import Lesson, lessons_of
 from shunter.agents.settings import Settings
 from shunter.agents.training import Material
 from shunter.scheduler.kernels.features import NUM_FEATURES
-from shunter.scheduler.kernels.network import Network, score_row
+from shunter.scheduler.kernels.network import new_network, score_row
 from shunter.scheduler.types import FloatArray
 from tests.agents.small import small_settings, small_trace
 
@@ -116,14 +116,13 @@ def test_the_same_seed_gives_the_same_score(lessons: list[Lesson], settings: Set
 def test_several_scores_are_averaged_in_one_network() -> None:
     rng = np.random.default_rng(2)
     members = [
-        Network(
+        new_network(
             rng.normal(size=NUM_FEATURES),
             rng.normal(size=(wide, NUM_FEATURES)),
             rng.normal(size=wide),
             rng.normal(size=(narrow, wide)),
             rng.normal(size=narrow),
             rng.normal(size=narrow),
-            np.zeros(wide),
         )
         for wide, narrow in ((3, 2), (2, 1))
     ]

@@ -17,7 +17,7 @@ from shunter.agents.linear import network_of, read_weights, weights_of, write_li
 from shunter.cli.policies import find_policy
 from shunter.scheduler.errors import BundleError, UsageError
 from shunter.scheduler.features import FEATURES, SCHEMA
-from shunter.scheduler.kernels.network import Network
+from shunter.scheduler.kernels.network import new_network
 from shunter.sim.replay import simulate
 from shunter.traces.generate import generate
 
@@ -78,7 +78,7 @@ def test_where_none_is_packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_what_is_not_linear_is_refused(tmp_path: Path) -> None:
     one = np.ones(1)
-    curved = Network(np.zeros(SCHEMA.size), np.ones((1, SCHEMA.size)), one, np.ones((1, 1)), one, one, np.zeros(1))
+    curved = new_network(np.zeros(SCHEMA.size), np.ones((1, SCHEMA.size)), one, np.ones((1, 1)), one, one)
     with pytest.raises(BundleError, match="1 hidden units, but its kind is 'linear'"):
         write_bundle(tmp_path / "b", kernel_onnx(curved), card())
     with pytest.raises(BundleError, match="kind: 'kernel', expected 'linear'"):

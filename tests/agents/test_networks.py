@@ -19,7 +19,7 @@ from shunter.agents.networks import (  # noqa: E402
     to_compiled,
 )
 from shunter.scheduler.kernels.features import NUM_FEATURES  # noqa: E402
-from shunter.scheduler.kernels.network import Network, score_row  # noqa: E402
+from shunter.scheduler.kernels.network import new_network, score_row  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -106,9 +106,7 @@ def test_from_compiled_undoes_to_compiled() -> None:
 
 def test_a_linear_score_becomes_a_network_of_the_same_order() -> None:
     weights = np.linspace(-1.0, 1.0, NUM_FEATURES)
-    none = np.zeros(0)
-    linear = Network(weights, np.zeros((0, NUM_FEATURES)), none, np.zeros((0, 0)), none, none, none)
-    network, features = from_compiled(linear), queues([20], 20)[0, :, :-1]
+    network, features = from_compiled(new_network(weights)), queues([20], 20)[0, :, :-1]
     np.testing.assert_allclose(network(features).detach().numpy(), features.numpy() @ weights, atol=1e-5)
     assert len(network.w3) > 0
 

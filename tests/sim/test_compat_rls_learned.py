@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shunter.scheduler.errors import TraceError
 from shunter.scheduler.kernels import features
 from shunter.scheduler.kernels.features import NUM_FEATURES
-from shunter.scheduler.kernels.network import Network, score_row
+from shunter.scheduler.kernels.network import Network, new_network, score_row
 from shunter.sim.compat import rls_plain, rlscheduler
 from shunter.sim.compat.rls_learned import RlsRollout, facts_of, run_learned
 from shunter.sim.compat.rlscheduler import RlsJobs, RlsTrace
@@ -35,8 +35,7 @@ def linear(**weights: float) -> Network:
     skip = np.zeros(NUM_FEATURES)
     for name, weight in weights.items():
         skip[int(name[1:])] = weight
-    none, flat = np.zeros(0), np.zeros((0, 0))
-    return Network(skip, np.zeros((0, NUM_FEATURES)), none, flat, none, none, none)
+    return new_network(skip)
 
 
 def drawn_trace(count=600, seed=4):
@@ -140,14 +139,13 @@ def test_compiled_loop_equals_the_plain_machine_told_of_every_event(backfill):
     trace = drawn_trace(120)
     generator = np.random.default_rng(1)
     draw = generator.normal
-    network = Network(
+    network = new_network(
         draw(size=NUM_FEATURES),
         draw(size=(4, NUM_FEATURES)),
         draw(size=4),
         draw(size=(3, 4)),
         draw(size=3),
         draw(size=3),
-        np.zeros(4),
     )
     rollout, plain = RlsRollout(trace, backfill), rlscheduler.empty_machine(trace, trace.jobs)
     machine = Watched(plain.submit, plain.run, plain.requested, plain.procs, plain.nodes, plain.free, 1.0, plain.now)

@@ -15,7 +15,7 @@ from shunter.scheduler import layout as at
 from shunter.scheduler.decide import Settings
 from shunter.scheduler.errors import UsageError
 from shunter.scheduler.kernels.features import NUM_FEATURES
-from shunter.scheduler.kernels.network import Network
+from shunter.scheduler.kernels.network import Network, new_network
 from shunter.scheduler.policies.registry import choose_ordering
 from shunter.scheduler.preemption import Preemption
 from shunter.sim.engine import Options, Simulation
@@ -158,8 +158,7 @@ def linear(**weights: float) -> Network:
     skip = np.zeros(NUM_FEATURES)
     for name, weight in weights.items():
         skip[int(name[1:])] = weight
-    none, flat = np.zeros(0), np.zeros((0, 0))
-    return Network(skip, np.zeros((0, NUM_FEATURES)), none, flat, none, none, none)
+    return new_network(skip)
 
 
 def test_a_linear_score_of_the_request_is_shortest_job_first() -> None:
@@ -205,6 +204,6 @@ def test_hidden_units_by_hand() -> None:
         return row
 
     one = np.ones(1)
-    network = Network(taking(1.0), taking(0, 1, -1)[None], 0 * one, 3 * one[None], -one, 2 * one, np.zeros(1))
+    network = new_network(taking(1.0), taking(0, 1, -1)[None], 0 * one, 3 * one[None], -one, 2 * one)
     assert score_row(network, taking(5, 2, 1)) == 5 + 2 * (3 * 1 - 1)
     assert score_row(network, taking(5, 1, 2)) == 5
