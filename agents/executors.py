@@ -155,17 +155,27 @@ def _on_ray(
     except ImportError:
         raise UsageError("--executor ray needs Ray; pip install 'shunter[sweep]'") from None
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False)
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
     remote: Any = ray.remote(num_cpus=1)(train_apart)
     poll = _Poll(tasks, report)
     waiting = [remote.remote(task) for task in tasks]
     results = list(waiting)
-    while waiting:
-        _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=POLL_S)
-        poll()
-        if should_stop is not None and should_stop():
-            stop.touch()
-    outcomes: list[Outcome] = ray.get(results)
+    try:
+        while waiting:
+            ended, waiting = ray.wait(waiting, timeout=POLL_S)
+            poll()
+            if should_stop is not None and should_stop():
+                stop.touch()
+            ray.get(ended)
+        outcomes: list[Outcome] = ray.get(results)
+    except ray.exceptions.RayError as error:
+        stop.touch()
+        if isinstance(error, ShunterError):  # Ray raises a task's error as one that is its own, too
+            raise
+        first = str(error).splitlines()[0]
+        raise TrainingError(
+            f"a seed has failed on Ray: {first}; the same command with --resume takes training up"
+        ) from None
     return outcomes
 
 

@@ -123,6 +123,26 @@ def test_unknown_executors_and_teachers_are_refused(tmp_path: Path) -> None:
             prepare_run(replace(order, settings=asked, out=tmp_path / teacher))
 
 
+@pytest.mark.slow
+def test_a_ray_cluster_trains_the_same_networks_and_tells_what_failed(tmp_path: Path) -> None:
+    """Where Ray is installed (``shunter[sweep]``)."""
+    ray = pytest.importorskip("ray")
+    here = run_tasks(prepare_run(small_order(tmp_path / "here", steps=64)).tasks, workers=1)
+    tasks = prepare_run(small_order(tmp_path / "there", steps=64)).tasks
+    reported: list[int] = []
+    try:
+        there = run_tasks(tasks, "ray", lambda seed, _: reported.append(seed))
+        assert reported
+        for one, other in zip(here, there, strict=True):
+            assert learned(one) == learned(other)
+        for task in tasks:
+            (task.folder / CHECKPOINT).write_bytes(b"half a file")
+        with pytest.raises(UsageError, match="no checkpoint that can be read"):
+            run_tasks([replace(task, resume=True) for task in tasks], "ray")
+    finally:
+        ray.shutdown()
+
+
 @pytest.mark.parametrize("teacher", ["none", "search", "foresight"])
 def test_other_warm_starts(tmp_path: Path, teacher: str) -> None:
     settings = small_settings().with_values(
