@@ -30,7 +30,8 @@ class State(NamedTuple):
         node_i: (NUM_NODE_ROWS + 2 GPUS + PARTS + KINDS, N) scratch of a placement, facts about nodes, where GPUs are
             told apart what is free of each, now and in ``spare``, then in the same order what is free of their memory
             or slices, and where nodes are scored how many tasks of each kind run.
-        spare: (R, N) scratch of EASY: what is free at the shadow time beside the head.
+        spare: (R, N) scratch of EASY: what is free at the shadow time beside the head, on nodes whose SPARE_AT is
+            SPARE_NUMBER; on all others no less than is free now.
         profile_s: (P,) begins of the profile's steps (conservative). In passes with lists: when each group's job over
             the limit may start, then, from the width of ``groups`` on, when each head with a claim to watts may.
         profile_free: (R, P) free units of each step, over all nodes.
@@ -146,7 +147,9 @@ BESIDE = 36  # 1 while a job is started that may only take what is in ``spare``,
 NUM_LACKING = 37
 NUM_CLAIMS = 38  # scratch of a pass: heads for which watts are set aside
 WEIGHTED = 39  # 1 when groups borrow by weight
-NUM_COUNTERS = 40
+SPARE_NUMBER = 40  # how often ``spare`` was begun anew
+NUM_HELD = 41  # EASY, during a pass: nodes on which the head is to start
+NUM_COUNTERS = 42
 
 # shapes (NUM_SHAPE_ROWS, S) int64
 FREE_SLOTS = 0  # tasks of this shape that fit now, over all nodes
@@ -188,7 +191,9 @@ CHANGED_AT = 12  # TICK of the node's last change
 MEASURED_AT = 13  # TICK at which its fragmentation was worked out
 NOTHING = 14  # zeros: what is free of a resource that is not counted
 PART = 15  # memory of each GPU in MiB, or where they are cut into MIG instances the bits of their memory slices
-NUM_NODE_ROWS = 16  # then GPUS rows of free thousandths by GPU, and as many that go with ``spare``; then PARTS rows
+HELD = 16  # EASY, during a pass: nodes on which the head is to start, entries 0..NUM_HELD
+SPARE_AT = 17  # SPARE_NUMBER at which the column of ``spare`` was last begun
+NUM_NODE_ROWS = 18  # then GPUS rows of free thousandths by GPU, and as many that go with ``spare``; then PARTS rows
 
 # groups (NUM_GROUP_ROWS, ·) int64
 GUARANTEED = 0  # by quota: units of the scarce resource that are the group's own
@@ -246,7 +251,7 @@ CLUSTERING = 7
 FGD = 8
 RANDOM = 9
 
-KEEP_ACTIVE_SHAPES = 32
+KEEP_ACTIVE_SHAPES = 64
 """So many shapes stay active when no job of theirs waits any more, so that the next one need not count all nodes."""
 
 OVERRUN_GRACE_S = 60.0

@@ -9,7 +9,7 @@ from shunter.scheduler.jit import allocating, compiled, inlined
 from shunter.scheduler.kernels.gpus import pick_gpus, pick_shared, room_of_gpus
 from shunter.scheduler.kernels.lists import queue_remove
 from shunter.scheduler.kernels.placing import place
-from shunter.scheduler.kernels.slots import change_units, room_on
+from shunter.scheduler.kernels.slots import change_units, room_on, touch_spare
 from shunter.scheduler.kernels.starting import start_job
 from shunter.scheduler.layout import (
     ACTIVE,
@@ -30,13 +30,14 @@ from shunter.scheduler.layout import (
     FREE_SLOTS,
     FUTURE_SLOTS,
     GPUS,
+    HELD,
     MASK,
     NEXT,
     NODE,
     NUM_ACTIVE,
+    NUM_HELD,
     NUM_NODE_ROWS,
     NUM_RUNNING,
-    PARTS,
     PER_GPU,
     PICK,
     PICK_S,
@@ -48,6 +49,7 @@ from shunter.scheduler.layout import (
     SHAPE,
     SHARE,
     SPARE_BOUND,
+    SPARE_NUMBER,
     TASKS,
     USABLE,
     State,
@@ -74,34 +76,32 @@ def start_heads(st: State, now_s: float, strategy: Int) -> None:
     st.counters[BLOCKED] = 0
 
 
-@compiled
-def give_spare(st: State, row: Int) -> None:
-    """Add to ``spare`` what a running job holds."""
-    s = st.jobs_i[SHAPE, row]
+@inlined
+def change_spare(st: State, row: Int, sign: Int, s: Int) -> Int:
+    """Take (``sign`` 1) from ``spare`` what a running job holds, or add it (−1), and count FUTURE_SLOTS again there.
+
+    Returns by how much the sum of the slots of ``s`` changed.
+    """
+    change = np.int64(0)
+    own = st.jobs_i[SHAPE, row]
     gpu_row = NUM_NODE_ROWS + st.counters[GPUS]
     entry = st.jobs_i[ALLOC, row]
     while entry >= 0:
         node, mask, first = st.alloc[NODE, entry], st.alloc[MASK, entry], st.alloc[FIRST, entry]
-        change_units(st, st.spare, gpu_row, node, s, -st.alloc[COUNT, entry], mask, first)
+        touch_spare(st, node)
+        change_units(st, st.spare, gpu_row, node, own, sign * st.alloc[COUNT, entry], mask, first)
+        there = room_on(st, st.spare, gpu_row, s, node)
+        change += there - st.node_i[FUTURE_SLOTS, node]
+        st.node_i[FUTURE_SLOTS, node] = there
         entry = st.alloc[NEXT, entry]
-
-
-@compiled
-def take_spare(st: State, row: Int) -> None:
-    """Take from ``spare`` what a running job holds."""
-    s = st.jobs_i[SHAPE, row]
-    gpu_row = NUM_NODE_ROWS + st.counters[GPUS]
-    entry = st.jobs_i[ALLOC, row]
-    while entry >= 0:
-        node, mask, first = st.alloc[NODE, entry], st.alloc[MASK, entry], st.alloc[FIRST, entry]
-        change_units(st, st.spare, gpu_row, node, s, st.alloc[COUNT, entry], mask, first)
-        entry = st.alloc[NEXT, entry]
+    return change
 
 
 @compiled
 def take_spare_on(st: State, s: Int, node: Int, tasks: Int) -> None:
     """Take tasks of a shape from ``spare`` on one node, and choose the GPUs there."""
     gpu_row = NUM_NODE_ROWS + st.counters[GPUS]
+    touch_spare(st, node)
     if st.counters[GPUS] == 0:
         change_units(st, st.spare, gpu_row, node, s, tasks, 0, -1)
     elif st.shapes[SHARE, s] == 0:
@@ -112,36 +112,17 @@ def take_spare_on(st: State, s: Int, node: Int, tasks: Int) -> None:
             change_units(st, st.spare, gpu_row, node, s, 1, np.int64(1) << gpu, first)
 
 
-@compiled
-def copy_free(st: State, s: Int) -> Int:
-    """Let ``spare`` be what is free now, and row FUTURE_SLOTS the slots of a shape; returns their sum."""
-    gpus, parts = st.counters[GPUS], st.counters[PARTS]
-    total = np.int64(0)
-    for n in range(st.node_free.shape[1]):
-        st.node_i[FUTURE_SLOTS, n] = st.slots[s, n]
-        total += st.slots[s, n]
-        for r in range(st.node_free.shape[0]):
-            st.spare[r, n] = st.node_free[r, n]
-        for g in range(gpus):
-            st.node_i[NUM_NODE_ROWS + gpus + g, n] = st.node_i[NUM_NODE_ROWS + g, n]
-            if parts > 0:
-                st.node_i[NUM_NODE_ROWS + parts + gpus + g, n] = st.node_i[NUM_NODE_ROWS + parts + g, n]
-    return total
+@inlined
+def begin_spare(st: State, s: Int) -> Int:
+    """Let ``spare`` be what is free now, and row FUTURE_SLOTS the slots of an active shape; returns their sum.
 
-
-@compiled
-def recount(st: State, row: Int, s: Int) -> Int:
-    """Count row FUTURE_SLOTS again on the nodes of a running job; returns by how much the sum changed."""
-    change = np.int64(0)
-    gpu_row = NUM_NODE_ROWS + st.counters[GPUS]
-    entry = st.jobs_i[ALLOC, row]
-    while entry >= 0:
-        n = st.alloc[NODE, entry]
-        there = room_on(st, st.spare, gpu_row, s, n)
-        change += there - st.node_i[FUTURE_SLOTS, n]
-        st.node_i[FUTURE_SLOTS, n] = there
-        entry = st.alloc[NEXT, entry]
-    return change
+    Columns of ``spare`` are written when they are first touched: on most nodes nothing happens in a pass.
+    """
+    st.counters[SPARE_NUMBER] += 1
+    future, slots = st.node_i[FUTURE_SLOTS], st.slots[s]
+    for n in range(len(future)):
+        future[n] = slots[n]
+    return st.shapes[FREE_SLOTS, s]
 
 
 @compiled
@@ -155,51 +136,68 @@ def reserve_head(st: State, row: Int, now_s: float, strategy: Int, least_s: floa
     """
     s = st.jobs_i[SHAPE, row]
     future = st.node_i[FUTURE_SLOTS]
-    total = copy_free(st, s)
+    total = begin_spare(st, s)
     shadow_s = least_s
     for i in range(st.counters[NUM_RUNNING]):
         end_s = max(st.jobs_f[RUN_END_S, i], now_s)
         if total >= st.jobs_i[TASKS, row] and end_s > shadow_s:
             break
-        give_spare(st, st.jobs_i[RUN, i])
-        total += recount(st, st.jobs_i[RUN, i], s)
+        total += change_spare(st, st.jobs_i[RUN, i], -1, s)
         shadow_s = max(shadow_s, end_s)
+    st.counters[NUM_HELD] = 0
     if total < st.jobs_i[TASKS, row]:
         return np.inf
     chosen = place(st, strategy, st.jobs_i[TASKS, row], future)
     for i in range(chosen):
         take_spare_on(st, s, st.node_i[CHOSEN, i], st.node_i[CHOSEN_TASKS, i])
+        st.node_i[HELD, i] = st.node_i[CHOSEN, i]
+    st.counters[NUM_HELD] = chosen
     return shadow_s
 
 
-@compiled
-def spare_slots(st: State, s: Int) -> Int:
-    """Write into row USABLE how many tasks of ``s`` each node can take now without touching the head's reservation."""
-    total = np.int64(0)
-    gpu_row = NUM_NODE_ROWS + st.counters[GPUS]
-    by_gpu = st.counters[GPUS] > 0 and st.shapes[PER_GPU, s] > 0
-    for n in range(st.spare.shape[1]):
-        here = st.slots[s, n]
-        if here > 0:
-            here = min(here, room_on(st, st.spare, gpu_row, s, n))
-            if by_gpu and here > 0:  # a GPU that is free now need not be one that is spare
-                here = min(here, room_of_gpus(st, NUM_NODE_ROWS, gpu_row, s, n))
-        st.node_i[USABLE, n] = here
-        total += here
+@inlined
+def slots_beside(st: State, s: Int, node: Int) -> Int:
+    """Tasks of ``s`` that one of the head's nodes can take now without touching the reservation."""
+    here = st.slots[s, node]
+    if here > 0:
+        gpu_row = NUM_NODE_ROWS + st.counters[GPUS]
+        here = min(here, room_on(st, st.spare, gpu_row, s, node))
+        if here > 0 and st.counters[GPUS] > 0 and st.shapes[PER_GPU, s] > 0:
+            here = min(here, room_of_gpus(st, NUM_NODE_ROWS, gpu_row, s, node))  # free now need not be spare
+    return here
+
+
+@inlined
+def count_beside(st: State, s: Int) -> Int:
+    """Tasks of ``s`` that can start now without touching the head's reservation.
+
+    On other nodes than the head's no less is spare than is free now, so that all that fits there may start.
+    """
+    total = st.shapes[FREE_SLOTS, s]
+    for i in range(st.counters[NUM_HELD]):
+        node = st.node_i[HELD, i]
+        total += slots_beside(st, s, node) - st.slots[s, node]
     return total
 
 
-@compiled
-def fits_spare(st: State, s: Int, tasks: Int) -> bool:
-    """Whether a gang fits beside the head's reservation; if so, row USABLE says where.
+@inlined
+def write_usable(st: State, s: Int) -> None:
+    """Write into row USABLE how many tasks of ``s`` each node can take now without touching the head's reservation."""
+    usable, slots = st.node_i[USABLE], st.slots[s]
+    for n in range(len(usable)):
+        usable[n] = slots[n]
+    for i in range(st.counters[NUM_HELD]):
+        usable[st.node_i[HELD, i]] = slots_beside(st, s, st.node_i[HELD, i])
 
-    What is spare only shrinks during a pass, so the last count for a shape bounds all later ones: most candidates of a
-    long queue are refused by that bound, without looking at the nodes.
-    """
+
+@compiled
+def fits_beside(st: State, s: Int, tasks: Int) -> bool:
+    """Whether a gang fits beside the head's reservation; if so, row USABLE says where."""
+    st.shapes[SPARE_BOUND, s] = count_beside(st, s)
     if tasks > st.shapes[SPARE_BOUND, s]:
         return False
-    st.shapes[SPARE_BOUND, s] = spare_slots(st, s)
-    return tasks <= st.shapes[SPARE_BOUND, s]
+    write_usable(st, s)
+    return True
 
 
 @allocating
@@ -220,37 +218,46 @@ def backfill_order(st: State, first: Int, last: Int, sjbf: bool) -> Int:
     return count
 
 
-@compiled
+@inlined
 def may_backfill(st: State, row: Int, now_s: float, shadow_s: float, mode: Int) -> Int:
     """Whether a candidate may start now without delaying the head: ``NOT_NOW``, ``ENDS_IN_TIME`` or ``FITS_BESIDE``.
 
-    In the last case row USABLE says where. Until the pass is over, an answer of ``NOT_NOW`` does not change.
+    In the last case row USABLE says where. Until the pass is over, an answer of ``NOT_NOW`` does not change. What is
+    spare only shrinks during a pass, so the last count for a shape bounds all later ones: most candidates of a long
+    queue are refused by that bound, without looking at the nodes.
     """
-    s = st.jobs_i[SHAPE, row]
-    tasks = st.jobs_i[TASKS, row]
-    if tasks > st.shapes[FREE_SLOTS, s]:
-        return NOT_NOW
-    end_s = now_s + st.jobs_f[BOUND_S, row]
-    if end_s < shadow_s or (end_s == shadow_s and mode != EASY_NOEXTRA):
-        return ENDS_IN_TIME
-    if mode != EASY_NOEXTRA and fits_spare(st, s, tasks):
-        return FITS_BESIDE
-    return NOT_NOW
+    s, tasks = st.jobs_i[SHAPE, row], st.jobs_i[TASKS, row]
+    how = NOT_NOW
+    if tasks <= st.shapes[FREE_SLOTS, s]:
+        end_s = now_s + st.jobs_f[BOUND_S, row]
+        if end_s < shadow_s or (end_s == shadow_s and mode != EASY_NOEXTRA):
+            how = ENDS_IN_TIME
+        elif mode != EASY_NOEXTRA and tasks <= st.shapes[SPARE_BOUND, s] and fits_beside(st, s, tasks):
+            how = FITS_BESIDE
+    return how
 
 
 @compiled
-def backfill_one(st: State, row: Int, now_s: float, shadow_s: float, mode: Int, strategy: Int) -> bool:
-    """Start a candidate that fits and does not delay the head; returns whether it was started."""
-    how = may_backfill(st, row, now_s, shadow_s, mode)
-    if how == NOT_NOW:
-        return False
+def start_behind(st: State, row: Int, now_s: float, how: Int, strategy: Int) -> None:
+    """Start a candidate for which ``may_backfill`` said ``how``."""
     usable = st.slots[st.jobs_i[SHAPE, row]]
     if how == FITS_BESIDE:
         usable = st.node_i[USABLE]
         st.counters[BESIDE] = 1  # what it takes is taken from ``spare``, too
     start_job(st, row, now_s, strategy, 1, usable)
     st.counters[BESIDE] = 0
-    return True
+
+
+@inlined
+def backfill_one(st: State, row: Int, now_s: float, shadow_s: float, mode: Int, strategy: Int) -> bool:
+    """Start a candidate that fits and does not delay the head; returns whether it was started.
+
+    Copied into the loop over the candidates: to hand over a ``State`` costs more than to refuse one.
+    """
+    how = may_backfill(st, row, now_s, shadow_s, mode)
+    if how != NOT_NOW:
+        start_behind(st, row, now_s, how, strategy)
+    return how != NOT_NOW
 
 
 @compiled

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from shunter.scheduler.jit import allocating, compiled
-from shunter.scheduler.kernels.easy import copy_free, give_spare, recount, take_spare
+from shunter.scheduler.kernels.easy import begin_spare, change_spare
 from shunter.scheduler.layout import (
     ALLOC,
     FUTURE_SLOTS,
@@ -82,8 +82,7 @@ def give_up(st: State, row: Int, s: Int) -> Int:
     """Count with a running job as stopped; returns how many more tasks of a shape fit then."""
     if st.jobs_i[GROUP, row] >= 0:
         st.groups[LISTED_USED, st.jobs_i[GROUP, row]] -= st.jobs_i[SIZE, row]
-    give_spare(st, row)
-    return recount(st, row, s)
+    return change_spare(st, row, -1, s)
 
 
 @compiled
@@ -91,8 +90,7 @@ def keep(st: State, row: Int, s: Int) -> Int:
     """Count with a running job as running again; returns by how much the number of tasks that fit changes."""
     if st.jobs_i[GROUP, row] >= 0:
         st.groups[LISTED_USED, st.jobs_i[GROUP, row]] += st.jobs_i[SIZE, row]
-    take_spare(st, row)
-    return recount(st, row, s)
+    return change_spare(st, row, 1, s)
 
 
 @compiled
@@ -100,7 +98,7 @@ def count_free(st: State, s: Int) -> Int:
     """Tasks of a shape that fit once all that are stopping have stopped; groups then hold what LISTED_USED says."""
     for group in range(st.counters[NUM_GROUPS]):
         st.groups[LISTED_USED, group] = st.groups[USED, group]
-    total = copy_free(st, s)
+    total = begin_spare(st, s)
     for i in range(st.counters[NUM_RUNNING]):
         if st.jobs_i[STOPPING, st.jobs_i[RUN, i]] == 1:
             total += give_up(st, st.jobs_i[RUN, i], s)

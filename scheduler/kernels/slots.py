@@ -28,6 +28,8 @@ from shunter.scheduler.layout import (
     PARTS,
     RESTRICTED,
     SHARE,
+    SPARE_AT,
+    SPARE_NUMBER,
     WAITING,
     WHOLE_ROW,
     State,
@@ -40,6 +42,9 @@ def slots_on(free: IntArray, need: IntArray, shape: Int, node: Int) -> Int:
     """Tasks of ``shape`` that fit into column ``node`` of ``free`` (R, N)."""
     best = np.int64(ANY_SLOTS)
     for r in range(need.shape[0]):
+        if free[r, node] < need[r, shape]:
+            best = np.int64(0)
+    for r in range(need.shape[0] if best > 0 else 0):
         if need[r, shape] > 0:
             here = free[r, node] // need[r, shape]
             best = min(best, here)
@@ -153,3 +158,17 @@ def change_units(
                 free[st.counters[WHOLE_ROW], node] += 1000
             if st.counters[PARTS] > 0:
                 change_part(st, gpu_row + st.counters[PARTS] + g, node, shape, tasks, first)
+
+
+@inlined
+def touch_spare(st: State, node: Int) -> None:
+    """Let a column of ``spare`` be what is free now, if nothing has been written there since ``spare`` was begun."""
+    if st.node_i[SPARE_AT, node] < st.counters[SPARE_NUMBER]:
+        st.node_i[SPARE_AT, node] = st.counters[SPARE_NUMBER]
+        for r in range(st.node_free.shape[0]):
+            st.spare[r, node] = st.node_free[r, node]
+        gpus, parts = st.counters[GPUS], st.counters[PARTS]
+        for g in range(NUM_NODE_ROWS, NUM_NODE_ROWS + gpus):
+            st.node_i[gpus + g, node] = st.node_i[g, node]
+            if parts > 0:
+                st.node_i[parts + gpus + g, node] = st.node_i[parts + g, node]

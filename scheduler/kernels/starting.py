@@ -12,7 +12,7 @@ from shunter.scheduler.kernels.gpus import has_room, kind_on, pick_gpus, pick_sh
 from shunter.scheduler.kernels.lists import running_insert, running_remove
 from shunter.scheduler.kernels.placing import place
 from shunter.scheduler.kernels.scored import best_scored, note_change, note_kind, scored_gpus
-from shunter.scheduler.kernels.slots import change_units, forget_waiting, refresh_node
+from shunter.scheduler.kernels.slots import change_units, forget_waiting, refresh_node, touch_spare
 from shunter.scheduler.layout import (
     ALLOC,
     ALLOC_FREE,
@@ -100,6 +100,8 @@ def add_entry(st: State, row: Int, node: Int, tasks: Int, mask: Int, first: Int)
 def hold(st: State, row: Int, node: Int, tasks: Int, strategy: Int) -> None:
     """Let a job hold ``tasks`` on a node, and choose the GPUs there."""
     s = st.jobs_i[SHAPE, row]
+    if st.counters[BESIDE] > 0:
+        touch_spare(st, node)
     if st.counters[GPUS] == 0:
         add_entry(st, row, node, tasks, 0, -1)
     elif st.shapes[SHARE, s] == 0:
@@ -177,6 +179,8 @@ def hold_scored(st: State, row: Int, placement: Int, usable: IntArray) -> None:
     for _ in range(st.jobs_i[TASKS, row]):
         node = best_scored(st, s, placement, usable)
         left = usable[node] - 1
+        if st.counters[BESIDE] > 0:
+            touch_spare(st, node)
         mask, first = gpus_of_scored(st, s, node, placement)
         add_entry(st, row, node, 1, mask, first)
         refresh_node(st, node)
