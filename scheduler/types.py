@@ -35,6 +35,28 @@ def to_units(amounts: FloatArray, resource: int, *, up: bool) -> IntArray:
     return (np.ceil(exact) if up else np.floor(exact)).astype(np.int64)
 
 
+def distinct_rows(table: IntArray) -> tuple[IntArray, IntArray]:
+    """The distinct rows of a table (J, K) with at least one row, sorted, and for each row its place among them, (J,).
+
+    As ``np.unique`` along the first axis, which compares rows as strings of bytes: going column by column takes a
+    tenth of the time where a column has few different values.
+    """
+    rows, row_idx = np.zeros((1, 0), np.int64), np.zeros(len(table), np.int64)
+    for column in table.T:
+        values = _distinct(column)
+        key = row_idx * len(values) + np.searchsorted(values, column)
+        keys = _distinct(key)
+        rows = np.column_stack([rows[keys // len(values)], values[keys % len(values)]])
+        row_idx = np.searchsorted(keys, key)
+    return rows, row_idx
+
+
+def _distinct(values: IntArray) -> IntArray:
+    """The different values, sorted. ``np.unique`` without indices is slower by far where there are many."""
+    ordered = np.sort(values)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
+
+
 @dataclass(frozen=True, slots=True)
 class ResourceDemand:
     """What jobs ask for.
@@ -100,7 +122,7 @@ class ResourceDemand:
             columns.append(allowed_idx[:, None])
         if gpu_memory is not None:
             columns.append(gpu_memory[:, None])
-        rows, inverse = np.unique(np.concatenate(columns, axis=1), axis=0, return_inverse=True)
+        rows, row_idx = distinct_rows(np.concatenate(columns, axis=1))
         class_ok = None if allowed is None else allowed[rows[:, num_kinds]]
         memory = None if gpu_memory is None else rows[:, -1].copy()
         if memory is not None and class_memory is not None:
@@ -108,7 +130,7 @@ class ResourceDemand:
             class_ok = enough if class_ok is None else class_ok & enough
         return cls(
             tasks=tasks,
-            shape_idx=inverse.reshape(-1).astype(np.int64),
+            shape_idx=row_idx,
             shapes=np.ascontiguousarray(rows[:, :num_kinds]),
             class_ok=class_ok,
             gpu_memory=memory,

@@ -159,7 +159,7 @@ class Events:
         if window.outages is not None:
             parts.append(window.outages)
         together = pl.concat(parts).sort("time_s", "code", "row", maintain_order=True, nulls_last=False)
-        names = pl.Series("kind", np.asarray(KINDS)[together["code"].to_numpy()], dtype=pl.Enum(KINDS))
+        names = pl.Series("kind", KINDS, dtype=pl.Enum(KINDS)).gather(together["code"])
         ids = self._ids.gather(together["row"]).alias("job_id")
         return together.select("time_s", names, ids, "detail")
 

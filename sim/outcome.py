@@ -329,7 +329,6 @@ def _job_table(simulation: Simulation, start_s: FloatArray, end_s: FloatArray) -
     submit_s = workload.columns.submit_s
     gave_up = np.zeros(workload.num_jobs, dtype=np.bool_) if lifecycle is None else lifecycle.gave_up
     state = np.where(workload.rejected, 3, np.where(gave_up, 1, np.where(workload.killed, 2, 0))).astype(np.uint32)
-    names = pl.Enum(STATES)
     cluster = f"needs more than the cluster {workload.cluster.name!r} has"
     if workload.capacity.quotas is not None:
         cluster = f"needs more than its group may have of the cluster {workload.cluster.name!r}"
@@ -354,7 +353,7 @@ def _job_table(simulation: Simulation, start_s: FloatArray, end_s: FloatArray) -
             "end_s": end_s,
             "wait_s": start_s - submit_s,
             "attempts": np.where(workload.rejected, 0, 1) if lifecycle is None else lifecycle.count,
-            "state": pl.Series(np.asarray(names.categories)[state], dtype=names),
+            "state": pl.Series(STATES, dtype=pl.Enum(STATES)).gather(state),
             "backfilled": simulation.backfilled,
             "duration_s": workload.run_s,
             "requested_s": frame["requested_s"],

@@ -36,6 +36,8 @@ from shunter.sim.stored import FolderSink, StoredTables, refuse_shed
 from shunter.sim.workload import Defaults, prepare, with_past
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from shunter.traces.tables import ClusterSpec, Trace
 
 Progress = Callable[[Simulation], None]
@@ -261,13 +263,19 @@ class _Watch:
             return self.should_stop is not None and self.should_stop()
 
         begin_s = time.perf_counter()
-        complete = run_compiled(self.simulation, ask) if self.engine == "compiled" else self.simulation.run(ask)
+        asked = None if self._asks_nothing else ask
+        complete = run_compiled(self.simulation, asked) if self.engine == "compiled" else self.simulation.run(ask)
         self.spent_s = before_s + time.perf_counter() - begin_s
         if not complete:
             if self.checkpoint is not None:
                 save_checkpoint(self.checkpoint, self.simulation, self.manifest, self.spent_s)
             raise Interrupted(self.simulation, self.checkpoint)
         self.simulation.close()
+
+    @property
+    def _asks_nothing(self) -> bool:
+        """Whether nobody looks at the simulation before its end; there are no rows of attempts in compiled replays."""
+        return self.progress is None and self.checkpoint is None and self.should_stop is None
 
 
 def options_for(
@@ -383,10 +391,21 @@ def jobs_hash(trace: Trace) -> str:
     digest = hashlib.sha256()
     for name, dtype in trace.jobs.frame.schema.items():
         if dtype.is_numeric():
-            digest.update(np.ascontiguousarray(trace.jobs.floats(name)).tobytes())
+            digest.update(np.ascontiguousarray(trace.jobs.floats(name)).data)
         else:
-            digest.update("\0".join(map(str, trace.jobs.frame[name].to_list())).encode())
+            digest.update(_joined(trace.jobs.frame[name]).encode())
     return digest.hexdigest()
+
+
+def _joined(column: pl.Series) -> str:
+    """Values of a column as Python writes them, with zero bytes between them."""
+    import polars as pl
+
+    texts = column.cast(pl.String)
+    if column.dtype == pl.Boolean:
+        texts = texts.str.to_titlecase()
+    joined: str = texts.fill_null("None").str.join("\0").item()
+    return joined
 
 
 def _outages_hash(outages: Outages) -> dict[str, Any]:

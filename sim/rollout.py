@@ -141,7 +141,8 @@ def run_compiled(simulation: Simulation, should_stop: Callable[[], bool] | None 
         begin_s = time.perf_counter()
         complete = kernel.roll(state.packed, jobs, loop, learned, kind, *state.how, budget)
         budget = max(1, int(budget * min(2.0, ASK_EVERY_S / max(time.perf_counter() - begin_s, 1e-6))))
-        _hand_back(simulation, own, loop)
+        if complete or should_stop is not None:
+            _hand_back(simulation, own, loop)
         if not complete and should_stop is not None and should_stop():
             break
     if complete:

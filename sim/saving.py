@@ -103,7 +103,7 @@ def stand_at(
     simulation._num_finished = len(counts["finished"])
     simulation._finished[: simulation._num_finished] = counts["finished"]
     simulation.clock = EventClock(initial_time=counts["now_s"])
-    kinds: dict[Order, Callbacks]
+    kinds: dict[int, Callbacks]
     kinds = {
         Order.END: simulation._on_end,
         Order.STOP: simulation._on_stop,
@@ -114,4 +114,4 @@ def stand_at(
         Order.PASS: simulation._on_pass,
     }
     for at_s, kind, what in zip(time_s.tolist(), order.tolist(), value.tolist(), strict=True):
-        simulation.clock.at(at_s, kind, kinds[Order(kind)], what)
+        simulation.clock.at(at_s, kind, kinds[kind], what)
