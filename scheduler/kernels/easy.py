@@ -52,6 +52,7 @@ from shunter.scheduler.layout import (
     SPARE_NUMBER,
     TASKS,
     USABLE,
+    WAITING,
     State,
 )
 from shunter.scheduler.types import Int
@@ -200,6 +201,17 @@ def fits_beside(st: State, s: Int, tasks: Int) -> bool:
     return True
 
 
+@inlined
+def no_shape_fits(st: State) -> bool:
+    """Whether no task of a shape that waits fits now: nothing can start, however long the queue."""
+    count = 0
+    for a in range(st.counters[NUM_ACTIVE]):
+        s = st.shapes[ACTIVE, a]
+        if st.shapes[FREE_SLOTS, s] > 0 and st.shapes[WAITING, s] > 0:
+            count += 1
+    return count == 0
+
+
 @allocating
 def backfill_order(st: State, first: Int, last: Int, sjbf: bool) -> Int:
     """Queue positions of the candidates that fit now, in the order in which they are tried; returns their number."""
@@ -208,9 +220,10 @@ def backfill_order(st: State, first: Int, last: Int, sjbf: bool) -> Int:
         row = st.jobs_i[QUEUE, position]
         if st.jobs_i[TASKS, row] <= st.shapes[FREE_SLOTS, st.jobs_i[SHAPE, row]]:
             st.jobs_i[PICK, count] = position
-            st.jobs_f[PICK_S, count] = st.jobs_f[EXPECTED_S, row]
             count += 1
     if sjbf and count > 1:
+        for i in range(count):
+            st.jobs_f[PICK_S, i] = st.jobs_f[EXPECTED_S, st.jobs_i[QUEUE, st.jobs_i[PICK, i]]]
         order = np.argsort(st.jobs_f[PICK_S, :count], kind="mergesort")
         positions = st.jobs_i[PICK, :count].copy()
         for i in range(count):
@@ -290,6 +303,8 @@ def backfill_behind(st: State, mode: Int, now_s: float, strategy: Int, depth: In
     if depth > 0 and last - lo - 1 > depth:
         last = lo + 1 + depth
         st.counters[CUT_SHORT] += 1
+    if last - lo > st.counters[NUM_ACTIVE] and no_shape_fits(st):
+        return
     num_candidates = backfill_order(st, lo + 1, last, mode == EASY_SJBF)
     if num_candidates == 0:
         return
