@@ -54,7 +54,8 @@ def distinct_rows(table: IntArray) -> tuple[IntArray, IntArray]:
 def _distinct(values: IntArray) -> IntArray:
     """The different values, sorted. ``np.unique`` without indices is slower by far where there are many."""
     ordered = np.sort(values)
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
+    distinct: IntArray = ordered[np.append(True, ordered[1:] != ordered[:-1])]
+    return distinct
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from shunter.scheduler.errors import TraceError, UsageError
 from shunter.sim.engine import TIES
-from shunter.sim.replay import simulate
+from shunter.sim.replay import jobs_hash, simulate
 from shunter.sim.result import Result
 from shunter.sim.run_folder import RUN_FILES
 from shunter.traces.tables import Trace, pool
@@ -196,3 +197,13 @@ def test_tables_agree_with_each_other(data: st.DataObject) -> None:
         assert result.timeline["queue_length"][-1] == result.timeline["running_jobs"][-1] == 0
         area = (result.timeline["used_cpus"][:-1] * np.diff(result.timeline["time_s"])).sum()
         assert area == pytest.approx((ran["cpus"] * ran["duration_s"]).sum())
+
+
+def test_the_checksum_of_jobs_is_over_numbers_as_bytes_and_texts_as_python_writes_them(trace: Trace) -> None:
+    digest = sha256()
+    for name, dtype in trace.jobs.frame.schema.items():
+        values = trace.jobs.frame[name].to_list()
+        missing = [np.nan if value is None else value for value in values]
+        numbers = dtype.is_numeric()
+        digest.update(np.asarray(missing, float).tobytes() if numbers else "\0".join(map(str, values)).encode())
+    assert jobs_hash(trace) == digest.hexdigest()
