@@ -128,6 +128,28 @@ def plan(
     )
 
 
+def queue_scores(snapshot: Snapshot, settings: Settings, usage_s: FloatArray | None = None) -> FloatArray:
+    """(Q,) scores of the waiting jobs now, lower first, also those of a model; no guard arranges them.
+
+    Args:
+        snapshot: What is known.
+        settings: With the ordering.
+        usage_s: As for ``plan``.
+    """
+    rules = Preemption()
+    learned = _learned(snapshot, settings, rules)
+    if learned is None:
+        return _scores(snapshot, settings, rules, np.zeros(0) if usage_s is None else usage_s)
+    count, first = snapshot.num_waiting, snapshot.num_running
+    state = state_of_snapshot(
+        snapshot, score=np.arange(count, dtype=np.float64), backfill="none", placement=settings.placement, depth=0
+    )
+    learned.score(state, snapshot.now_s)
+    scores = np.empty(count)
+    scores[state.queue - first] = learned.key[:count]
+    return scores
+
+
 def _learned(snapshot: Snapshot, settings: Settings, rules: Preemption) -> LearnedOrder | None:
     """What an ordering by a model needs; None for other orderings."""
     if not settings.ordering.ordering.needs_features:

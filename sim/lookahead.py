@@ -6,6 +6,7 @@ rolling it forward costs what these jobs cost, however long the log. It holds no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,7 +123,7 @@ class Scene:
 
 def scene_of(
     state: ClusterState,
-    experience: Experience,
+    predicted: Callable[[IntArray, FloatArray], FloatArray],
     waiting: IntArray,
     now_s: float,
     again: IntArray,
@@ -132,7 +133,7 @@ def scene_of(
 
     Args:
         state: The cluster, before the pass of an instant.
-        experience: Predicts how long jobs run.
+        predicted: The run times of rows (E,) that have run for so long (E,), longer than that: ``Experience.run_s``.
         waiting: (Q,) rows of waiting jobs, rising.
         now_s: The present.
         again: (A,) rows, rising, of jobs of which the like are to come.
@@ -163,7 +164,7 @@ def scene_of(
         num_known=num_known,
         jobs=kernel.Jobs(
             submit_s,
-            experience.run_s(rows, elapsed_s),
+            predicted(rows, elapsed_s),
             columns.processors[rows],
             columns.requested_s[rows],
             no_estimates(),

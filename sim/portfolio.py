@@ -237,7 +237,7 @@ class Portfolio:
         kept = np.lexsort((state.queue, places))[:most]
         kept = kept[np.argsort(state.queue[kept])]
         again = self._recent(state, view.now_s)
-        scene = scene_of(state, self.experience, state.queue[kept], view.now_s, again, self.look.recent)
+        scene = scene_of(state, self.experience.run_s, state.queue[kept], view.now_s, again, self.look.recent)
         later = self._scores_of(state.columns, again, view)
         values = [
             self._value(scene, np.concatenate([score[kept], more]), KINDS.get(candidate.ordering.name, 0))

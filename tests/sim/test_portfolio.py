@@ -137,7 +137,7 @@ def test_a_roll_is_what_the_engine_does_when_jobs_run_as_predicted(
     state, now_s = whole.state, whole.clock.now
     waiting = np.sort(state.queue)
     assume(whole._arrived == len(trace.jobs) and len(waiting) >= 2)
-    scene = scene_of(state, Experience(state.columns), waiting, now_s, NOBODY, 0.0)
+    scene = scene_of(state, Experience(state.columns).run_s, waiting, now_s, NOBODY, 0.0)
     before = {name: array.copy() for name, array in state.arrays().items()}
     places = np.empty(len(waiting))
     places[np.searchsorted(waiting, state.queue)] = np.arange(len(waiting))
