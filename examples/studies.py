@@ -23,7 +23,7 @@ def run_study(
     parser: argparse.ArgumentParser,
     arguments: Sequence[str] | None,
     *,
-    investigate: Callable[[bool], Findings],
+    investigate: Callable[[argparse.Namespace], Findings],
     report: Callable[[Findings], str],
     as_json: Callable[[Findings], Any],
     draw: Callable[[Findings, Path], None],
@@ -31,9 +31,9 @@ def run_study(
     """Run a study and write its report; 0 when done, 2 when something that it needs cannot be read.
 
     Args:
-        parser: Has ``--quick``; ``--out`` is added.
+        parser: Of its arguments; ``--out`` is added.
         arguments: Of the command line.
-        investigate: Runs the study; the argument is ``--quick``.
+        investigate: Runs the study that was asked for.
         report: What was found, as text.
         as_json: As plain values.
         draw: Into a PNG.
@@ -41,7 +41,7 @@ def run_study(
     parser.add_argument("--out", type=Path, help="folder for report.txt, figures.json and figure.png")
     asked = parser.parse_args(arguments)
     try:
-        findings = investigate(asked.quick)
+        findings = investigate(asked)
     except ShunterError as error:
         sys.stderr.write(f"{error}\n")
         return 2

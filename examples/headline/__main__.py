@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_study(
         parser,
         arguments,
-        investigate=lambda quick: investigate(quick=quick, progress=tell),
+        investigate=lambda asked: investigate(quick=asked.quick, progress=tell),
         report=report,
         as_json=as_json,
         draw=draw,

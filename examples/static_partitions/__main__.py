@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_study(
         parser,
         arguments,
-        investigate=lambda quick: investigate(philly(), quick=quick, progress=tell),
+        investigate=lambda asked: investigate(philly(), quick=asked.quick, progress=tell),
         report=report,
         as_json=as_json,
         draw=draw,
