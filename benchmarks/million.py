@@ -31,9 +31,11 @@ def run(jobs: int, seed: int) -> dict[str, Any]:
     """Draw, ``simulate`` with EASY and without details, tables and metrics included, and time the reference loop."""
     from shunter.scheduler.compiled import warm_up
     from shunter.sim.replay import simulate
+    from shunter.sim.rollout import warm_up_loop
     from shunter.sim.workload import prepare
 
     warm_up()
+    warm_up_loop()
     begin_s = time.perf_counter()
     trace = million(jobs, seed)
     draw_s = time.perf_counter() - begin_s

@@ -186,7 +186,7 @@ def million(setup: Setup) -> Iterator[Record]:
         timing=Timing.of([(run["wall_s"], run["cpu_s"]) for run in runs]),
         jobs=runs[0]["jobs"],
         yardstick=Timing.of([(run["yardstick_wall_s"], run["yardstick_cpu_s"]) for run in runs]),
-        targets=(Target("wall_s", at_most=40.0), Target("peak_gib", at_most=2.0)),
+        targets=(Target("wall_s", at_most=10.0), Target("peak_gib", at_most=2.0)),
         figures={
             "peak_gib": peak_gib,
             "replay_s": Spread.of([run["replay_s"] for run in runs]).median,

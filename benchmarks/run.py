@@ -28,7 +28,7 @@ Benchmark = Callable[[Setup], Iterator[Record]]
 
 def benchmarks() -> Mapping[str, Benchmark]:
     """Name → benchmark, in the order in which they run."""
-    from benchmarks import clusters, environment, inference, portfolio, replays, simpy_share, startup, training
+    from benchmarks import clusters, environment, inference, portfolio, replays, simpy_share, starts, startup, training
 
     return {
         "imports": startup.imports,
@@ -48,6 +48,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
         "decisions": clusters.decisions,
         "memory": clusters.memory,
         "inference": inference.inference,
+        "starts": starts.starts,
         "simpy-share": simpy_share.simpy_share,
         "first-run": startup.first_run,
     }
