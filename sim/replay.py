@@ -34,6 +34,7 @@ from shunter.sim.run_folder import refuse_foreign, rows_folder, told_as_output_e
 from shunter.sim.saving import claim_memory
 from shunter.sim.stored import FolderSink, StoredTables, refuse_shed
 from shunter.sim.workload import Defaults, prepare, with_past
+from shunter.traces.periods import jobs_hash
 
 if TYPE_CHECKING:
     from shunter.traces.tables import ClusterSpec, Trace
@@ -376,17 +377,6 @@ def run_manifest(
     chosen = settings.ordering
     model = {"name": chosen.model, "sha256": chosen.model_sha256, "features": SCHEMA.as_json()}
     return manifest | {"model": model, "guard_fallback": chosen.fallback}
-
-
-def jobs_hash(trace: Trace) -> str:
-    """SHA-256 of what a replay depends on: generated traces and windows have no file to be told apart by."""
-    digest = hashlib.sha256()
-    for name, dtype in trace.jobs.frame.schema.items():
-        if dtype.is_numeric():
-            digest.update(np.ascontiguousarray(trace.jobs.floats(name)).tobytes())
-        else:
-            digest.update("\0".join(map(str, trace.jobs.frame[name].to_list())).encode())
-    return digest.hexdigest()
 
 
 def _outages_hash(outages: Outages) -> dict[str, Any]:

@@ -259,9 +259,9 @@ def open_case(
     from dataclasses import replace
 
     from shunter.agents.evaluation import make_case
-    from shunter.agents.periods import TEST, parse_trace, part
     from shunter.agents.protocols import stretches
     from shunter.cli.runs import open_trace
+    from shunter.traces.periods import TEST, parse_trace, part
 
     name, rows = parse_trace(text)
     trace, spec = open_trace(name, trace_format=trace_format, skip_bad=skip_bad, cluster=cluster, quiet=quiet)
