@@ -8,7 +8,7 @@ meaning needs a new ``VERSION``: a model is refused by any other schema than the
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
-WINDOW, RATE = 500, 0.005
+WINDOW, RATE = 200, 0.005
 """Of the calibration, see ``RunModel``."""
 
 KEYS = (
@@ -125,6 +125,10 @@ class Submissions:
 
     def __len__(self) -> int:
         return len(self.submit_s)
+
+    def take(self, rows: slice) -> Submissions:
+        """Some of the jobs, in their order."""
+        return Submissions(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
 def run_facts(jobs: Submissions) -> RunFacts:

@@ -14,6 +14,7 @@ import numpy as np
 from shunter import __version__
 from shunter.scheduler.compiled import warm_up
 from shunter.scheduler.decide import Settings
+from shunter.scheduler.durations import RunModel
 from shunter.scheduler.energy import Intensity
 from shunter.scheduler.features import SCHEMA
 from shunter.scheduler.layout import DOT_PRODUCT
@@ -63,7 +64,7 @@ def simulate(
     depth: int = 0,
     interval_s: float = 0.0,
     clairvoyant: bool = False,
-    estimates: str = "request",
+    estimates: str | RunModel = "request",
     default_request_s: float | None = None,
     preemption: Preemption | None = None,
     defaults: Defaults | None = None,
@@ -100,7 +101,8 @@ def simulate(
         depth: Waiting jobs behind the head that a pass looks at; 0 means all.
         interval_s: Shortest time between passes; 0 makes one at every instant.
         clairvoyant: As ``estimates="actual"``.
-        estimates: What reservations count with: ``request``, ``tsafrir`` or ``actual`` run times; see ``prepare``.
+        estimates: What reservations count with: ``request``, ``tsafrir``, ``actual`` run times or
+            a model; see ``prepare``.
         default_request_s: Request of jobs without one, in place of their actual run time.
         preemption: When running jobs are stopped for waiting ones; by default never.
         defaults: Checkpoint interval and restart overhead of jobs that do not say.
@@ -320,7 +322,7 @@ def run_manifest(
     *,
     window: tuple[int, int] | None = None,
     clairvoyant: bool = False,
-    estimates: str = "request",
+    estimates: str | RunModel = "request",
     default_request_s: float | None = None,
     defaults: Defaults | None = None,
     outages: Outages | None = None,
@@ -372,6 +374,8 @@ def run_manifest(
         "window": list(window) if window else None,
         "seed": seed,
     }
+    if isinstance(estimates, RunModel):
+        manifest["estimates_model"] = {"sha256": estimates.sha256, "level": estimates.expected}
     if settings.ordering.scorer is None:
         return manifest
     chosen = settings.ordering
