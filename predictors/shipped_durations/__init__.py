@@ -1,1 +1,1 @@
-"""The predictor of run times that comes with the package: its card and its trees, made by scripts/train_durations.py."""
+"""The predictor of run times that comes with the package; made by scripts/train_durations.py."""
