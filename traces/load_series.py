@@ -127,17 +127,22 @@ class LoadSeries:
         """
         return self.select(features=[feature, *(name for name in self.features if name != feature)])
 
+    def is_whole_step(self, step_s: float) -> bool:
+        """Whether a step is one or several of the series' own."""
+        many = round(step_s / self.step_s) if np.isfinite(step_s) else 0
+        return many >= 1 and abs(many * self.step_s - step_s) <= SAME_INSTANT * step_s
+
     def resampled(self, step_s: float) -> LoadSeries:
         """Longer steps, each the mean of the points in it that are known; the last one may have fewer points.
 
         Raises:
             UsageError: ``step_s`` is no whole multiple of the step.
         """
-        many = round(step_s / self.step_s) if np.isfinite(step_s) else 0
-        if many < 1 or abs(many * self.step_s - step_s) > SAME_INSTANT * step_s:
+        if not self.is_whole_step(step_s):
             raise UsageError(
                 f"a step of {step_s:g} s is no whole multiple of the {self.step_s:g} s that {self.name!r} has"
             )
+        many = round(step_s / self.step_s)
         if many == 1:
             return self
         count = -(-len(self) // many)

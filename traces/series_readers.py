@@ -107,11 +107,13 @@ def _name(paths: list[Path]) -> str:
 
 
 def _stored(sources: list[Source], step_s: float | None) -> LoadSeries | None:
-    """A single native file as it was written, unless another grid is asked for."""
+    """A single native file as it was written, with longer steps where they are whole ones of its own; else None."""
     if len(sources) > 1 or not sources[0].data.startswith(native.MAGIC):
         return None
     series = native.load(sources[0])
-    return series if series is None or step_s is None or step_s == series.step_s else None
+    if series is None or step_s is None:
+        return series
+    return series.resampled(step_s) if series.is_whole_step(step_s) else None
 
 
 def _joined(name: str, sources: list[Source], step_s: float | None) -> LoadSeries:
