@@ -18,7 +18,7 @@ import numpy as np
 
 from shunter.scheduler.errors import TraceError
 from shunter.traces.compression import read_bytes, split_name
-from shunter.traces.load_series import LoadSeries, order_of, regular
+from shunter.traces.load_series import LoadSeries, numbered, order_of, regular
 from shunter.traces.readers.base import SHOWN_BAD_ROWS, Head, Source, require_text
 from shunter.traces.series import native
 from shunter.traces.series.base import NODE, TIME, Samples, SeriesFormat
@@ -180,9 +180,8 @@ def _disorder(read: list[Samples]) -> dict[str, int]:
     """What is out of order in each file, added up: that one file begins before another ends is no disorder."""
     orders = []
     for part in read:
-        names = part.frame[NODE]
-        ranks = names.rank("dense").to_numpy().astype(np.int64)
-        orders.append(order_of(part.frame[TIME].to_numpy(), ranks))
+        _, codes = numbered(part.frame[NODE])
+        orders.append(order_of(part.frame[TIME].to_numpy(), codes))
     return {
         "out_of_order": sum(order.out_of_order for order in orders),
         "duplicates": sum(order.duplicates for order in orders),

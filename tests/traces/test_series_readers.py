@@ -253,6 +253,9 @@ def test_what_is_written_reads_back_equal(tmp_path: Path, write_text: WriteText)
     assert (tmp_path / "s.parquet").read_bytes() == (tmp_path / "t.parquet").read_bytes()
     longer = read_series(tmp_path / "s.parquet", step_s=120.0)
     np.testing.assert_array_equal(longer.values[:, :, 0], [[3.0, 5.0]])
+    assert longer.name == series.name
+    shorter = read_series(tmp_path / "s.parquet", step_s=30.0)
+    np.testing.assert_array_equal(shorter.values[:, 0, 0], [1.0, np.nan, 5.0])
     write_series(series, tmp_path / "s.csv")
     np.testing.assert_array_equal(read_series(tmp_path / "s.csv").values, series.values)
     with pytest.raises(UsageError, match=r"ending in \.parquet or \.csv"):
