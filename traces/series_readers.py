@@ -18,7 +18,7 @@ import numpy as np
 
 from shunter.scheduler.errors import TraceError
 from shunter.traces.compression import read_bytes, split_name
-from shunter.traces.load_series import LoadSeries, order_of, regular
+from shunter.traces.load_series import LoadSeries, numbered, order_of, regular
 from shunter.traces.readers.base import SHOWN_BAD_ROWS, Head, Source, require_text
 from shunter.traces.series import native
 from shunter.traces.series.base import NODE, TIME, Samples, SeriesFormat
@@ -107,11 +107,13 @@ def _name(paths: list[Path]) -> str:
 
 
 def _stored(sources: list[Source], step_s: float | None) -> LoadSeries | None:
-    """A single native file as it was written, unless another grid is asked for."""
+    """A single native file as it was written, with longer steps where they are whole ones of its own; else None."""
     if len(sources) > 1 or not sources[0].data.startswith(native.MAGIC):
         return None
     series = native.load(sources[0])
-    return series if series is None or step_s is None or step_s == series.step_s else None
+    if series is None or step_s is None:
+        return series
+    return series.resampled(step_s) if series.is_whole_step(step_s) else None
 
 
 def _joined(name: str, sources: list[Source], step_s: float | None) -> LoadSeries:
@@ -178,9 +180,8 @@ def _disorder(read: list[Samples]) -> dict[str, int]:
     """What is out of order in each file, added up: that one file begins before another ends is no disorder."""
     orders = []
     for part in read:
-        names = part.frame[NODE]
-        ranks = names.rank("dense").to_numpy().astype(np.int64)
-        orders.append(order_of(part.frame[TIME].to_numpy(), ranks))
+        _, codes = numbered(part.frame[NODE])
+        orders.append(order_of(part.frame[TIME].to_numpy(), codes))
     return {
         "out_of_order": sum(order.out_of_order for order in orders),
         "duplicates": sum(order.duplicates for order in orders),

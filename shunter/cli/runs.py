@@ -96,14 +96,17 @@ class Request:
     engine: str = "auto"
     estimates: str = "request"
     default_request_s: float | None = None
+    load_step_s: float = 60.0
 
     def check(self) -> None:
         """Refuse unknown names and an unusable output folder before anything long begins."""
         from shunter.sim.estimates import check_default_request, refuse_conservative, which_estimates
+        from shunter.sim.load import check_step
         from shunter.traces.tables import pool
 
         estimates = which_estimates(self.estimates, self.clairvoyant)
         check_default_request(self.default_request_s)
+        check_step(self.load_step_s)
         for policy in self.policies:
             for backfill in self.backfills:
                 refuse_conservative(estimates, backfill)
@@ -290,6 +293,7 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
                         **resolved,
                         engine=request.engine,
                         out=request.kept_folder(policy, backfill),
+                        load_step_s=request.load_step_s,
                         progress=progress,
                         should_stop=stop,
                         checkpoint=checkpoint,
@@ -352,7 +356,7 @@ def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[Simulation], Non
         yield update
 
 
-def save_all(results: Sequence[Result], out: Path, *, figures: bool, quiet: bool) -> None:
+def save_all(results: Sequence[Result], out: Path, *, figures: bool, quiet: bool, load_step_s: float = 60.0) -> None:
     """Write results and report, whole or not at all: one run into ``out`` itself, several into one folder each."""
     from shunter.cli.console import note
     from shunter.sim import result
@@ -365,6 +369,6 @@ def save_all(results: Sequence[Result], out: Path, *, figures: bool, quiet: bool
 
             write_figures(results, folder / "figures")
 
-    result.save_all(results, out, finish)
+    result.save_all(results, out, finish, load_step_s=load_step_s)
     if not quiet:
         note(f"wrote {out / 'report.html'}")
