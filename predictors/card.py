@@ -86,7 +86,9 @@ class ForecastCard:
         if tuple(self.quantiles) != QUANTILES:
             raise BundleError(f"quantiles: {list(self.quantiles)}, this program reads {list(QUANTILES)}")
         if not 1 <= len(self.features) <= MOST_FEATURES or len(self.units) != len(self.features):
-            raise BundleError(f"features: {len(self.features)} with {len(self.units)} units, expected 1 to 8 of each")
+            raise BundleError(
+                f"features: {len(self.features)} with {len(self.units)} units, expected 1 to {MOST_FEATURES} of each"
+            )
         if not self.step_s > 0:
             raise BundleError(f"step_s: {self.step_s!r}, expected seconds above 0")
         if self.cycles not in (0, 1, 2):

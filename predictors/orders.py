@@ -91,13 +91,13 @@ class Trained:
 
 
 def narrowed(series: LoadSeries, feature: str | None = None) -> LoadSeries:
-    """A series whose first feature is the one asked for, with as many others as the network takes."""
-    names = list(series.features)
-    if feature is not None:
-        if feature not in names:
-            series.select(features=[feature])  # says which there are
-        names = [feature, *(name for name in names if name != feature)]
-    return series.select(features=names[:MOST_FEATURES])
+    """A series whose first feature is the one asked for, with as many others as the network takes.
+
+    Raises:
+        UsageError: It has no such feature.
+    """
+    wanted = series if feature is None else series.about(feature)
+    return wanted.select(features=wanted.features[:MOST_FEATURES])
 
 
 def train_forecaster(

@@ -49,14 +49,14 @@ class Plan:
 
     hidden: int = 16
     width: int = 64
-    dropout: float = 0.05
-    epochs: int = 30
+    dropout: float = 0.1
+    epochs: int = 20
     patience: int = 8
     steps: int = 100
     least_steps: int = 100
     batch: int = 512
     learning_rate: float = 3e-3
-    weight_decay: float = 0.02
+    weight_decay: float = 0.05
     average: float = 0.99
     heaviest: float = 10.0
     validation: int = 20_000

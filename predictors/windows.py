@@ -31,7 +31,7 @@ TRAIN_SHARE, VALIDATION_SHARE = 0.6, 0.1
 MOST_WINDOWS = 200_000
 """More windows than these are thinned out before a regression."""
 
-MOST_FEATURES = 8
+MOST_FEATURES = 6
 """A series may have more; the network takes the first ones."""
 
 
