@@ -50,6 +50,7 @@ class Order:
         budget_s: Seconds for all seeds together.
         resume: Whether to take up what is in ``out``.
         judge: Whether to judge the result on the test part.
+        trees: Whether boosted trees are among the baselines.
         command: For the card.
     """
 
@@ -60,6 +61,7 @@ class Order:
     budget_s: float = math.inf
     resume: bool = False
     judge: bool = True
+    trees: bool = True
     command: str = ""
 
     def told(self) -> dict[str, Any]:
@@ -163,7 +165,7 @@ def _finish(order: Order, material: Material, members: list[Member]) -> Trained:
     document: dict[str, Any] = {}
     pictures: dict[str, bytes] = {}
     if order.judge:
-        document, forecasts = judge_series(parts, LoadForecaster(card, onnx), baselines(parts))
+        document, forecasts = judge_series(parts, LoadForecaster(card, onnx), baselines(parts, trees=order.trees))
         pictures = figures(parts, document, forecasts)
         (order.out / RESULT).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     card = replace(card, evaluation=document | {"milliseconds": timed(forecaster)})

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from shunter.predictors.orders import Order, Trained
     from shunter.predictors.training import Point
 
-NEEDED = ("torch", "onnx", "lightgbm")
-"""Packages of the extra that training and judging a forecaster import."""
+NEEDED = ("torch", "onnx")
+"""Packages of the extra that training imports; judging beside trees takes another."""
 
 
 def forecaster_command(
@@ -37,6 +37,9 @@ def forecaster_command(
     ] = "5m",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many networks, whose answers are averaged.")] = 3,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The first seed.")] = 0,
+    trees: Annotated[
+        bool, typer.Option("--trees/--no-trees", help="Judge beside boosted trees, too, which take longest to fit.")
+    ] = True,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad rows and report them.")] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run and its bundle.")] = Path("forecaster"),
     resume: Annotated[bool, typer.Option("--resume", help="Take up the interrupted training in --out.")] = False,
@@ -54,7 +57,7 @@ def forecaster_command(
     asked = Budget.parse(budget)
     if not asked.time_s:
         raise UsageError(f"--budget {budget!r}: a forecaster is trained for a time, such as 5m")
-    need_packages(NEEDED)
+    need_packages((*NEEDED, "lightgbm") if trees else NEEDED)
     from shunter.predictors.orders import RUN_FILE, Order, narrowed
     from shunter.traces.series_readers import read_series
 
@@ -71,6 +74,7 @@ def forecaster_command(
         seeds=range(seed, seed + seeds),
         budget_s=asked.time_s,
         resume=resume,
+        trees=trees,
         command=" ".join(["shunter", *sys.argv[1:]]),
     )
     trained = run(order, quiet=quiet)
