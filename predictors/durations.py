@@ -16,7 +16,7 @@ import numpy as np
 
 from shunter.predictors.boosting import Boosting, Rows, Stopped, forest_of, grow
 from shunter.predictors.duration_bundle import DurationBundle, DurationCard, check_parity, write_durations
-from shunter.predictors.tree_files import forest_onnx, in_single
+from shunter.predictors.tree_export import forest_onnx, in_single
 from shunter.scheduler.durations import SCHEMA, RunModel
 from shunter.scheduler.errors import TraceError
 from shunter.traces.periods import Period, split

@@ -27,6 +27,7 @@ from shunter.sim.engine import Options, Simulation
 from shunter.sim.estimates import which_estimates
 from shunter.sim.failures import WHOLE_NODE, Outages
 from shunter.sim.faults import with_own_work
+from shunter.sim.load import LOAD_STEP_S, check_step
 from shunter.sim.outcome import make_result
 from shunter.sim.portfolio import choose_policy
 from shunter.sim.result import Result
@@ -81,6 +82,7 @@ def simulate(
     interference: bool = False,
     engine: str = "auto",
     out: Path | None = None,
+    load_step_s: float = LOAD_STEP_S,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
     checkpoint: Path | None = None,
@@ -121,6 +123,7 @@ def simulate(
             ``sim.rollout``. The schedules are the same.
         out: Run folder to write. Rows of attempts and placements then go to files while the replay runs, so that memory
             does not grow with them, and the tables of the result lie in the folder.
+        load_step_s: Seconds between two points of the load series in that folder.
         progress: Called with the simulation now and then.
         should_stop: Asked now and then whether to stop.
         checkpoint: File to save an interrupted replay to, and now and then one that goes on, in case it is killed.
@@ -154,6 +157,7 @@ def simulate(
         seed=seed,
         interference=interference,
     )
+    check_step(load_step_s)
     warm_up()
     ordering = options.settings.ordering.ordering
     workload = prepare(
@@ -206,7 +210,7 @@ def simulate(
         watch.run()
         with told_as_output_error(out):
             result = make_result(simulation, manifest, window, seed, watch.spent_s, carbon, sink)
-        result.save(out)
+        result.save(out, load_step_s=load_step_s)
     except BaseException:
         if checkpoint is None or not checkpoint.exists():  # which would need the rows
             sink.remove()

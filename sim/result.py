@@ -1,9 +1,10 @@
 """What a replay returns: per-job table, timeline, event log, metrics and manifest; saved whole or not at all.
 
 Owns the layout of a run folder (``jobs.parquet``, ``timeline.parquet``, ``events.parquet``, ``metrics.json``,
-``manifest.json``, ``timing.json``). Everything is written into a folder beside the final one (``NAME.partial``) and
-renamed at the end, so a full disk or an interrupt never leaves a half-written result under the final name. Equal runs
-give equal bytes in every file but ``timing.json``, which alone holds what the clock said.
+``manifest.json``, ``timing.json``, and what only some replays give). Everything is written into a folder beside the
+final one (``NAME.partial``) and renamed at the end, so a full disk or an interrupt never leaves a half-written result
+under the final name. Equal runs give equal bytes in every file but ``timing.json``, which alone holds what the clock
+said.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shunter.scheduler.errors import UsageError
+from shunter.sim.load import LOAD_STEP_S, check_step, load_bytes
 from shunter.sim.run_folder import (
+    LOAD_FILE,
     OPTIONAL_TABLES,
     REQUIRED_COLUMNS,
     RUN_FILES,
@@ -103,16 +106,22 @@ class Result:
         total = float(sum(count * amount for count, amount in known))
         return total if total > 0 else None
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, *, load_step_s: float = LOAD_STEP_S) -> None:
         """Write the run folder; see the module's text. An earlier run there is replaced once this one is complete.
 
+        Args:
+            folder: The run folder.
+            load_step_s: Seconds between two points of ``load.parquet``.
+
         Raises:
+            UsageError: ``load_step_s`` is not positive.
             OutputError: The folder exists and holds something that no run wrote, or it cannot be written.
         """
+        check_step(load_step_s)
         with staged_folder(folder) as partial:
-            self.write_files(partial)
+            self.write_files(partial, load_step_s=load_step_s)
 
-    def write_files(self, folder: Path) -> None:
+    def write_files(self, folder: Path, *, load_step_s: float = LOAD_STEP_S) -> None:
         """Write the run's files into an existing folder, not aside: for use within ``staged_folder``.
 
         Raises:
@@ -124,6 +133,9 @@ class Result:
         else:
             for name, frame in self.tables.items():
                 write_bytes(folder / f"{name}.parquet", parquet_bytes(frame))
+        load = load_bytes(self, load_step_s)
+        if load is not None:
+            write_bytes(folder / LOAD_FILE, load)
         run = {
             "trace": self.trace,
             "cluster": self.cluster,
@@ -179,20 +191,28 @@ class Result:
             raise UsageError(f"{folder}: damaged run folder ({type(error).__name__}: {error})") from error
 
 
-def save_all(results: Sequence[Result], folder: Path, finish: Callable[[Path], None] | None = None) -> None:
+def save_all(
+    results: Sequence[Result],
+    folder: Path,
+    finish: Callable[[Path], None] | None = None,
+    *,
+    load_step_s: float = LOAD_STEP_S,
+) -> None:
     """Write one run into ``folder`` itself, several into one folder each below it, all or nothing.
 
     ``finish`` is called with the unfinished folder before it is renamed, to add a report and figures.
 
     Raises:
+        UsageError: ``load_step_s`` is not positive.
         OutputError: The folder exists and holds something that no run wrote, or it cannot be written.
     """
+    check_step(load_step_s)
     with staged_folder(folder) as partial:
         if len(results) == 1:
-            results[0].write_files(partial)
+            results[0].write_files(partial, load_step_s=load_step_s)
         else:
             for name, result in zip(distinct_names([r.label for r in results]), results, strict=True):
                 (partial / name).mkdir()
-                result.write_files(partial / name)
+                result.write_files(partial / name, load_step_s=load_step_s)
         if finish is not None:
             finish(partial)

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 TABLES = ("jobs", "timeline", "events")
 OPTIONAL_TABLES = ("attempts", "placements", "outages")
 RUN_FILES = ("jobs.parquet", "timeline.parquet", "events.parquet", "metrics.json", "manifest.json", "timing.json")
-OPTIONAL_FILES = tuple(f"{name}.parquet" for name in OPTIONAL_TABLES)
+LOAD_FILE = "load.parquet"
+"""The load series of a replay in which a job ran; not one of its tables."""
+
+OPTIONAL_FILES = (*(f"{name}.parquet" for name in OPTIONAL_TABLES), LOAD_FILE)
 REPORT_FILES = ("report.html",)
 PROTOCOL_FILES = ("curves.parquet", "pods.parquet")
 """What a protocol without times writes in place of the tables."""

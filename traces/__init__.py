@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from shunter.traces.demo import demo_trace
     from shunter.traces.generate import fit, generate
     from shunter.traces.info import describe
+    from shunter.traces.load_series import LoadSeries
     from shunter.traces.picture import plot
     from shunter.traces.read import read
+    from shunter.traces.series_readers import read_series, write_series
     from shunter.traces.tables import JobTable, Trace, make_jobs
     from shunter.traces.write import write
 
@@ -24,6 +26,7 @@ _HOME = {
     "ClusterSpec": "cluster_spec",
     "GpuType": "cluster_spec",
     "JobTable": "tables",
+    "LoadSeries": "load_series",
     "NodeGroup": "cluster_spec",
     "Quota": "cluster_spec",
     "Trace": "tables",
@@ -36,14 +39,17 @@ _HOME = {
     "plot": "picture",
     "pool": "cluster_spec",
     "read": "read",
+    "read_series": "series_readers",
     "save_cluster": "clusters",
     "write": "write",
+    "write_series": "series_readers",
 }
 
 __all__ = [
     "ClusterSpec",
     "GpuType",
     "JobTable",
+    "LoadSeries",
     "NodeGroup",
     "Quota",
     "Trace",
@@ -56,8 +62,10 @@ __all__ = [
     "plot",
     "pool",
     "read",
+    "read_series",
     "save_cluster",
     "write",
+    "write_series",
 ]
 
 

@@ -6,6 +6,7 @@ Drawn with matplotlib's object interface on the Agg canvas: no display, no globa
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,18 @@ def plot(trace: Trace, path: str | Path) -> None:
         UsageError: Another ending, or a trace without jobs.
         OutputError: The file cannot be written.
     """
+    if not len(trace.jobs):
+        raise UsageError(f"trace {trace.name!r} has no jobs to draw")
+    save(path, lambda figure: _draw(figure, trace), (12, 9.2))
+
+
+def save(path: str | Path, draw: Callable[[Figure], None], size: tuple[float, float]) -> None:
+    """Write what ``draw`` draws on a figure of ``size`` inches as PNG, PDF or SVG, by the name's ending.
+
+    Raises:
+        UsageError: Another ending.
+        OutputError: The file cannot be written.
+    """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -76,12 +89,10 @@ def plot(trace: Trace, path: str | Path) -> None:
     kind = place.suffix.lower().removeprefix(".")
     if kind not in ("png", "pdf", "svg"):
         raise UsageError(f"{place}: cannot tell the kind of picture; expected a name ending in .png, .pdf or .svg")
-    if not len(trace.jobs):
-        raise UsageError(f"trace {trace.name!r} has no jobs to draw")
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(12, 9.2), layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1), facecolor="white")
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1), facecolor="white")
         FigureCanvasAgg(figure)
-        _draw(figure, trace)
+        draw(figure)
         buffer = io.BytesIO()
         # No date and version inside: equal traces give equal files.
         metadata: dict[str, Any] = {"png": {"Software": None}, "pdf": {"CreationDate": None}}.get(kind, {"Date": None})

@@ -59,6 +59,7 @@ def detect(data: bytes, path: Path) -> Format:
     """
     from shunter.traces.readers import openb, registry
     from shunter.traces.readers.base import require_text
+    from shunter.traces.series_readers import format_of
 
     head = Head.of(data)
     for entry in registry.FORMATS:
@@ -71,6 +72,10 @@ def detect(data: bytes, path: Path) -> Format:
         raise TraceError(f"{path}: a list of nodes, not of jobs; give it as the cluster of a trace (--cluster {path})")
     if not head.lines:
         raise TraceError(f"{path}: the file has no content but blank lines")
+    if (series := format_of(data)) is not None:
+        raise TraceError(
+            f"{path}: a load series, not a list of jobs ({series.description}); `shunter traces info` shows it"
+        )
     first = head.lines[0][:100]
     raise TraceError(
         f"{path}:1: format not recognised, got {first!r}; name it with --format, or describe the columns with --mapping"

@@ -29,8 +29,10 @@ def run_under_protocol(name: str, source: Path, request: Request, *, cluster: st
     from shunter.cli.runs import check_writable
     from shunter.scheduler.errors import UsageError
     from shunter.sim.compat import find_protocol, load_nodes, load_source, run_protocol
+    from shunter.sim.load import check_step
 
     find_protocol(name)
+    check_step(request.load_step_s)
     estimated = request.clairvoyant or request.estimates != "request" or request.default_request_s is not None
     if request.resume or request.depth or request.interval_s or estimated or request.ties != "instant":
         raise UsageError(
@@ -54,25 +56,26 @@ def run_under_protocol(name: str, source: Path, request: Request, *, cluster: st
         for policy, backfill in request.runs
     ]
     if request.out is not None:
-        _save(runs, request.out, request.seed, quiet=request.quiet)
+        _save(runs, request.out, request)
     if as_json:
         print_json(_as_document(runs, request.seed))
     else:
         output().print(_as_curve_table(runs) if "curves" in runs[0] else _as_table(runs))
 
 
-def _save(runs: Sequence[ProtocolRun], out: Path, seed: int, *, quiet: bool) -> None:
+def _save(runs: Sequence[ProtocolRun], out: Path, request: Request) -> None:
     """Write runs with times as results with a report, others as curves with a figure."""
     if "curves" not in runs[0]:
         from shunter.cli.runs import save_all
 
-        save_all([_as_result(run, seed) for run in runs], out, figures=False, quiet=quiet)
+        found = [_as_result(run, request.seed) for run in runs]
+        save_all(found, out, figures=False, quiet=request.quiet, load_step_s=request.load_step_s)
         return
     from shunter.cli.console import note
     from shunter.sim.compat import fgd_report
 
     fgd_report.save(runs, out, __version__)
-    if not quiet:
+    if not request.quiet:
         note(f"wrote {out / 'curves.parquet'} and {out / 'figures' / 'curves.png'}")
 
 

@@ -96,14 +96,20 @@ class Request:
     engine: str = "auto"
     estimates: str = "request"
     default_request_s: float | None = None
+    load_step_s: float = 60.0
 
     def check(self) -> None:
         """Refuse unknown names and an unusable output folder before anything long begins."""
+        from shunter.cli.policies import find_estimates
         from shunter.sim.estimates import check_default_request, refuse_conservative, which_estimates
+        from shunter.sim.load import check_step
         from shunter.traces.tables import pool
 
-        estimates = which_estimates(self.estimates, self.clairvoyant)
+        estimates = find_estimates(self.estimates)
+        if which_estimates(estimates, self.clairvoyant) == "actual":
+            estimates = "actual"
         check_default_request(self.default_request_s)
+        check_step(self.load_step_s)
         for policy in self.policies:
             for backfill in self.backfills:
                 refuse_conservative(estimates, backfill)
@@ -161,6 +167,7 @@ class Request:
         """With ``--resume``, the run that is complete already, if it is the very same one."""
         import json
 
+        from shunter.cli.policies import find_estimates
         from shunter.sim.replay import run_manifest
         from shunter.sim.result import Result
 
@@ -174,7 +181,7 @@ class Request:
             self.options(policy, backfill, cluster),
             window=self.window,
             clairvoyant=self.clairvoyant,
-            estimates=self.estimates,
+            estimates=find_estimates(self.estimates),
             default_request_s=self.default_request_s,
             defaults=resolved["defaults"],
             outages=resolved["outages"],
@@ -256,7 +263,7 @@ def open_trace(
 def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result]:
     """Replay under every policy asked for; Ctrl-C saves a checkpoint when there is a folder for it."""
     from shunter.cli.console import note, stop_on_signals
-    from shunter.cli.policies import find_policy, guard_said
+    from shunter.cli.policies import find_estimates, find_policy, guard_said
     from shunter.sim.replay import Interrupted, simulate
     from shunter.sim.run_folder import run_label
 
@@ -284,12 +291,13 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
                         depth=request.depth,
                         interval_s=request.interval_s,
                         clairvoyant=request.clairvoyant,
-                        estimates=request.estimates,
+                        estimates=find_estimates(request.estimates),
                         default_request_s=request.default_request_s,
                         seed=request.seed,
                         **resolved,
                         engine=request.engine,
                         out=request.kept_folder(policy, backfill),
+                        load_step_s=request.load_step_s,
                         progress=progress,
                         should_stop=stop,
                         checkpoint=checkpoint,
@@ -352,7 +360,7 @@ def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[Simulation], Non
         yield update
 
 
-def save_all(results: Sequence[Result], out: Path, *, figures: bool, quiet: bool) -> None:
+def save_all(results: Sequence[Result], out: Path, *, figures: bool, quiet: bool, load_step_s: float = 60.0) -> None:
     """Write results and report, whole or not at all: one run into ``out`` itself, several into one folder each."""
     from shunter.cli.console import note
     from shunter.sim import result
@@ -365,6 +373,6 @@ def save_all(results: Sequence[Result], out: Path, *, figures: bool, quiet: bool
 
             write_figures(results, folder / "figures")
 
-    result.save_all(results, out, finish)
+    result.save_all(results, out, finish, load_step_s=load_step_s)
     if not quiet:
         note(f"wrote {out / 'report.html'}")

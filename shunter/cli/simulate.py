@@ -72,7 +72,8 @@ def simulate_command(
         typer.Option(
             "--estimates",
             help="Run times that reservations count with: request, tsafrir (the mean of the user's last two jobs, "
-            "corrected when passed) or actual.",
+            "corrected when passed), learned (the predictor that comes with the package), model:FOLDER (any other), "
+            "either with :level=0.75 for another quantile, or actual.",
         ),
     ] = "request",
     clairvoyant: Annotated[bool, typer.Option("--clairvoyant", help="The same as --estimates actual.")] = False,
@@ -172,6 +173,9 @@ def simulate_command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Take up a replay that was interrupted with the same --out.")
     ] = False,
+    load_step: Annotated[
+        float, typer.Option("--load-step", help="Seconds between two points of load.parquet in --out.")
+    ] = 60.0,
     figures: Annotated[bool, typer.Option("--figures", help="Also write PNG figures into --out.")] = False,
     trace_format: Annotated[
         str | None, typer.Option("--format", help="Format of the trace; see `shunter traces list`.")
@@ -216,6 +220,7 @@ def simulate_command(
         resume=resume,
         quiet=quiet,
         engine=engine,
+        load_step_s=load_step,
     )
     if resume and out is None:
         raise UsageError("--resume needs the --out of the interrupted replay")
@@ -238,7 +243,7 @@ def simulate_command(
 
         note(f"every job is larger than the cluster {spec.name!r}: nothing was run")
     if out is not None:
-        save_all(results, out, figures=figures, quiet=quiet)
+        save_all(results, out, figures=figures, quiet=quiet, load_step_s=load_step)
     show(results, as_json=as_json)
 
 

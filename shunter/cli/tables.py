@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -134,3 +134,27 @@ def verdict_style(found: PairedDifference) -> str:
     if not found.is_clear:
         return ""
     return "bold green" if found.difference < 0 else "bold red"
+
+
+def pairs(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+    """A table of two columns: name and explanation."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=title, title_style="bold", title_justify="left", box=box.SIMPLE, show_header=False, pad_edge=False
+    )
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column()
+    for name, text in rows:
+        table.add_row(Text(name), Text(text))
+    return table
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds in the largest unit that leaves a number of at least 1."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}" if seconds < 1000 * size else f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.3g} s"

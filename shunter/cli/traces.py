@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shunter.cli.console import note, output, print_json
+from shunter.cli.load_series import convert_series, is_load_series, open_series, show_series
+from shunter.cli.tables import duration_text, pairs
 from shunter.scheduler.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from shunter.traces.load_series import LoadSeries
     from shunter.traces.tables import Trace
 
 app = typer.Typer(
@@ -26,8 +29,21 @@ app = typer.Typer(
 FileArgument = Annotated[
     str, typer.Argument(metavar="FILE", help="Trace file (any known format), or demo:hpc, demo:gpu.")
 ]
+AnyFileArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="Trace file (any known format), demo:hpc, demo:gpu, or a load series (also a folder of files).",
+    ),
+]
 FormatOption = Annotated[str | None, typer.Option("--format", help="Reader to use; by default told from the content.")]
 MappingOption = Annotated[Path | None, typer.Option("--mapping", help="YAML file that maps the columns of a CSV.")]
+StepOption = Annotated[
+    float | None, typer.Option("--step", help="Of a load series: seconds between two points; by default as sampled.")
+]
+FeatureOption = Annotated[
+    str | None, typer.Option("--feature", help="Of a load series: what forecasts are about, shown first.")
+]
 SkipOption = Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out and count them.")]
 ClusterOption = Annotated[
     str | None, typer.Option("--cluster", help="YAML file, node list, or 128 (CPUs), 64gpus, 100x8 (nodes × GPUs).")
@@ -57,6 +73,24 @@ def _open(text: str, *, trace_format: str | None, mapping: Path | None, skip_bad
     return trace
 
 
+def _open_series(
+    text: str,
+    trace_format: str | None,
+    mapping: Path | None,
+    cluster: str | None,
+    step_s: float | None,
+    feature: str | None,
+    skip_bad: bool,
+) -> LoadSeries | None:
+    """The load series of a command's argument; None for a list of jobs."""
+    is_asked_for = step_s is not None or feature is not None
+    if not is_asked_for and (trace_format is not None or mapping is not None or not is_load_series(text)):
+        return None
+    if trace_format is not None or mapping is not None or cluster is not None:
+        raise UsageError(f"{text}: a load series; --format, --mapping and --cluster are for lists of jobs")
+    return open_series(text, step_s=step_s, feature=feature, skip_bad=skip_bad)
+
+
 @app.command("list")
 def list_command(as_json: JsonOption = False) -> None:
     """Formats that can be read, traces that come with the package, generators, and logs that can be fetched.
@@ -66,11 +100,13 @@ def list_command(as_json: JsonOption = False) -> None:
     from shunter.traces.catalogue import CATALOGUE, TERMS
     from shunter.traces.generate import MODELS
     from shunter.traces.readers.registry import FORMATS
+    from shunter.traces.series_readers import FORMATS as SERIES
 
     if as_json:
         print_json(
             {
                 "formats": [{"name": f.name, "description": f.description} for f in FORMATS],
+                "load_series": [{"name": f.name, "description": f.description} for f in SERIES],
                 "demos": [{"name": f"demo:{name}", "description": text} for name, text in DEMOS.items()],
                 "generators": [{"name": name, "description": text} for name, text in MODELS.items()],
                 "logs": [
@@ -88,44 +124,35 @@ def list_command(as_json: JsonOption = False) -> None:
         )
         return
     console = output()
-    console.print(_pairs("Formats that can be read", ((f.name, f.description) for f in FORMATS)))
-    console.print(_pairs("Traces in the package", ((f"demo:{name}", text) for name, text in DEMOS.items())))
-    console.print(_pairs("Generators (shunter traces generate)", MODELS.items()))
-    console.print(_pairs("Logs to fetch (shunter traces fetch)", ((e.name, e.machine) for e in CATALOGUE)))
+    console.print(pairs("Formats that can be read", ((f.name, f.description) for f in FORMATS)))
+    console.print(pairs("Load series that can be read", ((f.name, f.description) for f in SERIES)))
+    console.print(pairs("Traces in the package", ((f"demo:{name}", text) for name, text in DEMOS.items())))
+    console.print(pairs("Generators (shunter traces generate)", MODELS.items()))
+    console.print(pairs("Logs to fetch (shunter traces fetch)", ((e.name, e.machine) for e in CATALOGUE)))
     console.print(f"Logs are {TERMS}.", style="dim")
-
-
-def _pairs(title: str, rows: Iterable[tuple[str, str]]) -> Table:
-    """A table of two columns: name and explanation."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=title, title_style="bold", title_justify="left", box=box.SIMPLE, show_header=False, pad_edge=False
-    )
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column()
-    for name, text in rows:
-        table.add_row(Text(name), Text(text))
-    return table
 
 
 @app.command("info")
 def info_command(
-    file: FileArgument,
+    file: AnyFileArgument,
     *,
     plot: Annotated[Path | None, typer.Option("--plot", help="Also draw the trace into this PNG, PDF or SVG.")] = None,
     trace_format: FormatOption = None,
     mapping: MappingOption = None,
     skip_bad: SkipOption = False,
     cluster: ClusterOption = None,
+    step: StepOption = None,
+    feature: FeatureOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Counts, span, load, sizes, run times, estimates and defects of a trace.
+    """Counts, span, load, sizes, run times, estimates and defects of a trace; grid and course of a load series.
 
     Example: `shunter traces info SDSC-SP2-1998-4.2-cln.swf.gz --plot sdsc.png`
     """
+    series = _open_series(file, trace_format, mapping, cluster, step, feature, skip_bad)
+    if series is not None:
+        show_series(series, plot=plot, as_json=as_json)
+        return
     from shunter.traces.info import describe
 
     trace = _open(file, trace_format=trace_format, mapping=mapping, skip_bad=skip_bad, cluster=cluster)
@@ -146,15 +173,15 @@ def _print_facts(facts: Mapping[str, Any]) -> None:
 
     console = output()
     console.print(f"[bold]{escape(facts['name'])}[/bold]  [dim]{escape(facts['format'])}[/dim]")
-    console.print(_pairs("", _overview(facts)))
+    console.print(pairs("", _overview(facts)))
     console.print(_quantile_table(facts))
     cleaning = facts["cleaning"]
     counts = [(f"{n:,}", f"dropped: {why}") for why, n in cleaning["dropped"].items()]
     counts += [(f"{n:,}", f"adjusted: {why}") for why, n in cleaning["adjusted"].items()]
     if counts:
-        console.print(_pairs(f"Cleaning ({cleaning['rows_read']:,} rows read)", counts))
+        console.print(pairs(f"Cleaning ({cleaning['rows_read']:,} rows read)", counts))
     if facts["defects"]:
-        console.print(_pairs("Worth knowing", (("!", text) for text in facts["defects"])))
+        console.print(pairs("Worth knowing", (("!", text) for text in facts["defects"])))
 
 
 def _overview(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -211,29 +238,27 @@ def _quantile_table(facts: Mapping[str, Any]) -> Table:
     return table
 
 
-def duration_text(seconds: float) -> str:
-    """Seconds in the largest unit that leaves a number of at least 1."""
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}" if seconds < 1000 * size else f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:.3g} s"
-
-
 @app.command("convert")
 def convert_command(
-    file: FileArgument,
+    file: AnyFileArgument,
     *,
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: .parquet, .swf[.gz], .csv[.gz] ...")],
     trace_format: FormatOption = None,
     mapping: MappingOption = None,
     skip_bad: SkipOption = False,
     cluster: ClusterOption = None,
+    step: StepOption = None,
+    feature: FeatureOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a trace in another format, told by the ending of OUT.
+    """Write a trace in another format, told by the ending of OUT; a load series as .parquet or .csv.
 
     Example: `shunter traces convert philly_jobs.csv.gz philly.swf.gz`
     """
+    series = _open_series(file, trace_format, mapping, cluster, step, feature, skip_bad)
+    if series is not None:
+        convert_series(series, target, as_json=as_json)
+        return
     from shunter.traces.write import write
 
     trace = _open(file, trace_format=trace_format, mapping=mapping, skip_bad=skip_bad, cluster=cluster)
@@ -289,7 +314,7 @@ def _report(trace: Trace, target: Path, *, as_json: bool) -> None:
     rows += [("dropped", f"{count:,}  {reason}") for reason, count in cleaning.dropped.items()]
     rows += [("adjusted", f"{count:,}  {rule}") for rule, count in cleaning.adjusted.items()]
     rows += [("jobs", f"{len(trace.jobs):,} on {trace.cluster.name}"), ("written", str(target))]
-    output().print(_pairs("", rows))
+    output().print(pairs("", rows))
 
 
 @app.command("generate")

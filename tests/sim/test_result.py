@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 
 from shunter.scheduler.errors import OutputError, UsageError
 from shunter.sim.result import Result, save_all
-from shunter.sim.run_folder import RUN_FILES, distinct_names, staged_folder
+from shunter.sim.run_folder import LOAD_FILE, RUN_FILES, distinct_names, staged_folder
 
 Pair = tuple[Result, Result]
 
@@ -40,7 +40,7 @@ def test_load_gives_back_what_save_wrote(two_results: Pair, tmp_path: Path) -> N
 
 def test_folder_holds_the_documented_files_and_nothing_else(two_results: Pair, tmp_path: Path) -> None:
     two_results[0].save(tmp_path / "run")
-    assert sorted(read_all(tmp_path / "run")) == sorted(RUN_FILES)
+    assert sorted(read_all(tmp_path / "run")) == sorted([*RUN_FILES, LOAD_FILE])
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
@@ -204,7 +204,7 @@ def test_several_runs_get_a_folder_each(two_results: Pair, tmp_path: Path) -> No
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["fcfs", "fcfs-2", "report.html", "sjf"]
     assert Result.load(tmp_path / "out" / "fcfs-2").seed == 2
     save_all(twins[:1], tmp_path / "out")  # a run's own output may be replaced, whatever its form
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(RUN_FILES)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted([*RUN_FILES, LOAD_FILE])
 
 
 def test_folder_names_are_safe_and_distinct() -> None:

@@ -27,7 +27,7 @@ from shunter.sim import engine, stored
 from shunter.sim.replay import Interrupted, simulate
 from shunter.sim.report.html import render_report
 from shunter.sim.result import Result
-from shunter.sim.run_folder import RUN_FILES
+from shunter.sim.run_folder import LOAD_FILE, RUN_FILES
 from shunter.sim.stored import StoredTables, batches
 from shunter.sim.windows import side_by_side
 from shunter.traces.tables import ClusterSpec, NodeGroup, Trace, make_jobs
@@ -241,7 +241,8 @@ def test_tables_of_a_folder_are_read_when_asked_for(tmp_path: Path) -> None:
     assert content(tmp_path / "copy") == content(tmp_path / "run")
     loaded.save(tmp_path / "run")  # onto itself
     assert content(tmp_path / "copy") == content(tmp_path / "run")
-    assert set(content(tmp_path / "run")) == {*RUN_FILES, "attempts.parquet", "placements.parquet"} - {"timing.json"}
+    files = {*RUN_FILES, LOAD_FILE, "attempts.parquet", "placements.parquet"}
+    assert set(content(tmp_path / "run")) == files - {"timing.json"}
     assert json.loads((tmp_path / "run" / "timing.json").read_text())["num_events"] == result.num_events
     with pytest.raises(KeyError):
         loaded.tables["outages"]

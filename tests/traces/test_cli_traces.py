@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from shunter.cli.traces import app, duration_text
+from shunter.cli.tables import duration_text
+from shunter.cli.traces import app
 from shunter.scheduler.errors import ShunterError
 from shunter.traces.read import read
 from tests.traces.conftest import swf_row

@@ -1,0 +1,1 @@
+"""Files of load series: their formats, the native file, facts and pictures of them."""
