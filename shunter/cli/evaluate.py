@@ -118,7 +118,7 @@ def evaluate_command(
 
     A forecaster of load is judged beside baselines on the last 30 % of a series: --out, --seed and --skip-bad apply.
 
-    A predictor of run times (durations: the one that ships) is judged beside requests and simple rules on the last 25 %
+    A predictor of run times (learned-durations ships) is judged beside requests and simple rules on the last 25 %
     of each trace: --whole, --allow-overlap, --format, --skip-bad, --out and --seed apply.
     """
     from dataclasses import replace

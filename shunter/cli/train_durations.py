@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NEEDED = ("lightgbm", "onnx")
 """Packages of the extra that training imports."""
 
-SHIPPED = "durations"
+SHIPPED = "learned-durations"
 """What `shunter evaluate` calls the predictor that comes with the package."""
 
 
@@ -37,7 +37,7 @@ def durations_command(
     leaves: Annotated[int, typer.Option("--leaves", min=2, help="Most leaves of a tree.")] = 31,
     level: Annotated[
         float, typer.Option("--level", help="Quantile that decisions count with: 0.1, 0.5, 0.75 or 0.9.")
-    ] = 0.5,
+    ] = 0.9,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the drawing of jobs and features.")] = 0,
     trace_format: Annotated[
         str | None, typer.Option("--format", help="Format of the traces; see `shunter traces list`.")
@@ -172,14 +172,19 @@ def evaluate_durations(
         period = all_of(trace) if whole else test_period(trace)
         refuse_seen(bundle, trace, period, allow_overlap=allow_overlap, quiet=quiet)
         cases.append((trace, period))
-    found, figures = [], dict[str, bytes]()
+    found, figures = list[dict[str, Any]](), dict[str, bytes]()
     for trace, period in cases:
         told = judged(trace, period, {"model": bundle.model})["model"]
-        row = {"trace": trace.name, "first": period.first, "last": period.last} | summary(told, "model", seed)
+        row: dict[str, Any] = {"trace": trace.name, "first": period.first, "last": period.last}
+        row |= summary(told, "model", seed)
         found.append(row)
         if out is not None:
             figures |= draw(trace.name, told)
-    document = {"kind": "durations", "bundle": str(bundle.path), "model_sha256": bundle.card.model_sha256}
+    document: dict[str, Any] = {
+        "kind": "durations",
+        "bundle": str(bundle.path),
+        "model_sha256": bundle.card.model_sha256,
+    }
     document |= {"traces": found}
     if out is not None:
         import json
@@ -253,18 +258,23 @@ def table_of(title: str, found: dict[str, Any]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=f"{title}: {found['jobs']:,} jobs of {found['days']:,} days")
-    table.add_column("")
-    for heading in ("median ratio error", "mean |log error|", "under-predicted", "model better by"):
-        table.add_column(heading, justify="right")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title=f"{title}: {found['jobs']:,} jobs of {found['days']:,} days",
+        caption="ratio error max(p / r, r / p); 95 % intervals over days",
+    )
+    table.add_column("", no_wrap=True)
+    for heading in ("median ratio", "mean |log|", "under", "model better by"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in found["contenders"]:
         ratio, error, gain = row["median_ratio_error"], row["mean_log_error"], row["difference"]
         is_model = row["name"] == "model"
         table.add_row(
             row["name"],
             f"{ratio['value']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})",
-            f"{error['value']:.3f} ({error['low']:.3f}–{error['high']:.3f})",
+            f"{error['value']:.2f} ({error['low']:.2f}–{error['high']:.2f})",
             f"{row['under_share']['value']:.0%}",
-            "" if is_model else f"{-gain['value']:+.3f} ({-gain['high']:+.3f} to {-gain['low']:+.3f})",
+            "" if is_model else f"{-gain['value']:+.2f} ({-gain['high']:+.2f}, {-gain['low']:+.2f})",
         )
     return table
