@@ -13,13 +13,16 @@ from shunter.scheduler import layout as at
 from shunter.scheduler.decide import Settings
 from shunter.scheduler.durations import FEATURES, RunModel
 from shunter.scheduler.errors import UsageError
+from shunter.scheduler.kernels.durations import COUNT, RUNNING, STARTS_S, WAITING
 from shunter.scheduler.kernels.estimates import STEPS_S, learn_run
 from shunter.scheduler.kernels.forest import Forest
 from shunter.scheduler.policies.registry import choose_ordering
+from shunter.scheduler.preemption import Preemption
 from shunter.sim.engine import Options, Simulation
 from shunter.sim.estimates import estimates_of, which_estimates
 from shunter.sim.rollout import run_compiled, why_not
 from shunter.sim.workload import prepare, with_past
+from shunter.traces.generate import generate
 from shunter.traces.tables import ClusterSpec, NodeGroup, Trace, make_jobs, pool
 from tests.scheduler.cases import starts, table
 
@@ -202,7 +205,6 @@ def test_nothing_is_known_of_jobs_that_have_not_ended(
 @pytest.mark.parametrize("known", ["tsafrir", small_model()])
 def test_stopped_and_taken_up(monkeypatch: pytest.MonkeyPatch, tmp_path, known: str | RunModel) -> None:
     from shunter.sim.checkpoint import load_checkpoint, save_checkpoint
-    from shunter.traces.generate import generate
 
     monkeypatch.setattr("shunter.sim.rollout.FIRST_BUDGET", 40)
     trace = generate("gpu", jobs=400, seed=2)
@@ -263,6 +265,22 @@ def test_a_window_knows_what_ended_before_it() -> None:
     assert whole.estimates is not None
     assert window.estimates is not None
     np.testing.assert_array_equal(whole.estimates.forecasts.raw[25:], window.estimates.forecasts.raw)
+
+
+@pytest.mark.parametrize("rules", [(), ("policy",)])
+def test_histories_lose_nobody(rules: tuple[str, ...]) -> None:
+    """When all jobs have ended nobody counts as running or waiting, though some were stopped on the way."""
+    trace = generate("gpu", jobs=300, seed=4)
+    workload = prepare(trace, trace.cluster, estimates=small_model(), default_request_s=7200.0)
+    options = Options(Settings(choose_ordering("srtf"), "easy"), preemption=Preemption(rules))
+    simulation = Simulation(workload, options)
+    simulation.run()
+    assert simulation.estimates is not None
+    histories = simulation.estimates.forecasts.histories
+    assert bool(simulation.num_preemptions) == bool(rules)
+    assert not histories.of[:, [RUNNING, WAITING, STARTS_S]].any()
+    assert np.isnan(histories.started_s).all()
+    assert histories.of[:, COUNT].max() == (~workload.rejected).sum()
 
 
 def test_a_default_request_hides_the_run_time() -> None:
