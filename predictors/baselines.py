@@ -203,7 +203,14 @@ class BoostedTrees:
                     data.append(lightgbm.Dataset(inputs[known], targets[known, step], weight=weight[known]))
                 data[1].set_reference(data[0])
                 settings = {"objective": "quantile", "alpha": quantile, "num_leaves": 31, "learning_rate": 0.05}
-                settings |= {"min_data_in_leaf": 40, "num_threads": 1, "verbose": -1, "seed": 0, "metric": "quantile"}
+                settings |= {
+                    "min_data_in_leaf": 40,
+                    "max_bin": 63,
+                    "num_threads": 1,
+                    "verbose": -1,
+                    "seed": 0,
+                    "metric": "quantile",
+                }
                 stop = lightgbm.early_stopping(20, verbose=False)
                 row.append(lightgbm.train(settings, data[0], self.rounds, valid_sets=[data[1]], callbacks=[stop]))
             self.models.append(row)

@@ -32,6 +32,11 @@ FORGET = 0.02
 FARTHEST = 4.0
 """An end is moved in by so many mean errors at most: while a load stands still, nothing is learned of how it moves."""
 
+SHARED = 0.9
+"""Of the misses that one end lacks, the other end may have so much: where a load is often exactly 0, no value falls
+below the low end, and the interval holds 80 % only if more fall above the high one."""
+
+TAILS = np.array([QUANTILES[LOW], 1.0 - QUANTILES[HIGH]])
 STEPS = np.arange(HORIZON)
 
 
@@ -44,12 +49,14 @@ class Calibration:
         size: (N, HORIZON) running mean of the median's absolute error; 0 before the first.
         pending: (HORIZON, N, HORIZON, 3) the last forecasts, newest first, as they were given out.
         scale: (HORIZON, N) of their windows.
+        missed: (N, HORIZON, 2) running share of values below the low and above the high end.
     """
 
     offset: FloatArray
     size: FloatArray
     pending: FloatArray
     scale: FloatArray
+    missed: FloatArray
 
     @classmethod
     def begin(cls, num_nodes: int, offset: FloatArray | None = None, size: FloatArray | None = None) -> Calibration:
@@ -59,6 +66,7 @@ class Calibration:
             size=np.zeros((num_nodes, HORIZON)) + (0.0 if size is None else size),
             pending=np.full((HORIZON, num_nodes, HORIZON, len(QUANTILES)), np.nan),
             scale=np.ones((HORIZON, num_nodes)),
+            missed=np.zeros((num_nodes, HORIZON, 2)) + TAILS,
         )
 
 
@@ -73,10 +81,11 @@ def learn(state: Calibration, actual: FloatArray) -> Calibration:
     error = np.where(known, np.abs(value - given[..., MEDIAN]) / state.scale.T, 0.0)
     size = np.where(known, np.where(state.size > 0, state.size + FORGET * (error - state.size), error), state.size)
     beyond = np.stack([value < given[..., LOW], value > given[..., HIGH]], axis=-1)
-    tail = np.array([QUANTILES[LOW], 1.0 - QUANTILES[HIGH]])
+    tail = np.clip(TAILS + SHARED * (TAILS - state.missed)[..., ::-1], 0.0, TAILS.sum())
     moved = state.offset + RATE * size[..., None] * (beyond - tail)
+    missed = np.where(known[..., None], state.missed + FORGET * (beyond - state.missed), state.missed)
     offset = np.where(known[..., None], np.maximum(moved, -FARTHEST * size[..., None]), state.offset)
-    return replace(state, offset=offset, size=size)
+    return replace(state, offset=offset, size=size, missed=missed)
 
 
 def adjust(state: Calibration, quantiles: FloatArray, scale: FloatArray, nodes: IntArray | None = None) -> FloatArray:

@@ -19,13 +19,16 @@ from shunter.predictors.conformal import Calibration, calibrated
 from shunter.predictors.evaluation import Forecasts, covered, forecast_windows, judge, naive_errors, pinball
 from shunter.predictors.scaling import NodeScales, cycles_of, encode
 from shunter.predictors.shapes import HIGH, HORIZON, LOW, MEDIAN
-from shunter.predictors.windows import Windows, split, windows_in
+from shunter.predictors.windows import Windows, of_some_nodes, split, windows_in
 from shunter.scheduler.errors import UsageError
 
 if TYPE_CHECKING:
     from shunter.predictors.shapes import Forecaster
     from shunter.scheduler.types import FloatArray
     from shunter.traces.load_series import LoadSeries
+
+MOST_JUDGED = 400_000
+"""Windows of the test part; of larger ones every k-th node is judged."""
 
 FAN_POINTS = 120
 """Of the stretch that the figure shows."""
@@ -63,7 +66,7 @@ class Parts:
             scales=NodeScales.fit(series.values[: rows.train[1]]),
             train=train,
             validation=validation,
-            test=test,
+            test=of_some_nodes(test, MOST_JUDGED),
             naive=naive_errors(series.values[: rows.validation[1]]),
             cycles=cycles_of(rows.train[1] * series.step_s, dated=series.dated),
         )

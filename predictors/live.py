@@ -130,6 +130,7 @@ class LiveForecaster:
                 moved(mine.size, theirs.size, 0),
                 moved(mine.pending, theirs.pending, 1),
                 moved(mine.scale, theirs.scale, 1),
+                moved(mine.missed, theirs.missed, 0),
             ),
             guard=Guard(
                 moved(fresh.guard.mine, state.guard.mine, 0),
@@ -166,6 +167,7 @@ class LiveForecaster:
         if self.guarded:
             answer = answer.instead(state.guard.losing(), Reason.LOSING)
         shown = adjust(state.calibration, answer.quantiles, answer.scale)
+        shown = np.maximum(shown, np.where(scales.low[:, 0] >= 0, 0.0, -np.inf)[:, None, None])
         events, psi = self._drifts(state, scales)
         state = replace(
             state,

@@ -27,6 +27,10 @@ PRIOR_POINTS = 6.0
 LEAST = 1e-6
 """Of a scale, over the size of the values: a step below it is a rounding error."""
 
+COARSE = 20.0
+"""Changes of further features are told in steps of at least this part of their range: what hardly ever moved in
+training, such as a number of nodes, would otherwise drown everything on the day it does."""
+
 SEEN = 4
 """Times that a cycle has to be seen before it is learned."""
 
@@ -152,7 +156,7 @@ def encode(history: FloatArray, time_s: FloatArray, scales: NodeScales | None, c
         other, there = history[..., feature], np.isfinite(history[..., feature])
         end = last_valid(other, scales.low[:, feature])
         sequence[..., 2 + feature] = bent(
-            (carried(other, there, end) - end[:, None]) / scales.unit()[:, feature][:, None]
+            (carried(other, there, end) - end[:, None]) / np.maximum(scales.unit(), span / COARSE)[:, feature][:, None]
         )
         context[:, place + feature] = np.clip((end - scales.low[:, feature]) / span[:, feature], -0.5, 1.5) - 0.5
     return Encoded(sequence, context, last, scale, scale / usual)

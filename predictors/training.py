@@ -50,12 +50,12 @@ class Plan:
     hidden: int = 16
     width: int = 64
     dropout: float = 0.1
-    epochs: int = 20
+    epochs: int = 16
     patience: int = 8
     steps: int = 100
     least_steps: int = 100
     batch: int = 512
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.05
     average: float = 0.99
     heaviest: float = 10.0

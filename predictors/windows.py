@@ -129,3 +129,9 @@ def windows_in(
 def thinned(windows: Windows, most: int = MOST_WINDOWS) -> Windows:
     """All of them, or as many as are bearable, evenly spread."""
     return windows if len(windows) <= most else windows.take(np.linspace(0, len(windows) - 1, most).astype(np.int64))
+
+
+def of_some_nodes(windows: Windows, most: int) -> Windows:
+    """All of them, or those of every k-th node, about as many as asked: whole in time, as calibration needs them."""
+    every = -(-len(windows) // most)
+    return windows if every <= 1 else windows.take(np.flatnonzero(windows.nodes % every == 0))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shunter.predictors.baselines import Ewma, LinearAutoregression, Persistence, SeasonalNaive
 from shunter.predictors.scaling import NodeScales, encode
 from shunter.predictors.shapes import HISTORY, HORIZON
-from shunter.predictors.windows import SPAN, split, thinned, windows_in
+from shunter.predictors.windows import SPAN, of_some_nodes, split, thinned, windows_in
 from shunter.scheduler.errors import TraceError
 
 
@@ -60,6 +60,14 @@ def test_thinning_keeps_the_ends() -> None:
     assert len(few) == 10
     assert few.instants[0] == windows.instants[0]
     assert few.instants[-1] == windows.instants[-1]
+
+
+def test_some_nodes_are_whole_in_time() -> None:
+    windows = windows_in(np.zeros((100, 6, 1)), (0, 100))
+    few = of_some_nodes(windows, len(windows) // 3)
+    assert np.unique(few.nodes).tolist() == [0, 3]
+    assert len(few) * 3 == len(windows)
+    assert of_some_nodes(windows, len(windows)) is windows
 
 
 @given(st.integers(0, 59), st.floats(-1e6, 1e6))
