@@ -11,7 +11,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export POLARS_MAX_THREADS := 1
 
-.PHONY: help demo test test-slow lint typecheck format bench bench-quick train train-published docs dist warm clean
+.PHONY: help demo test test-slow lint typecheck format bench bench-quick train train-durations train-published docs dist warm clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ bench-quick: $(VENV)/.dev warm ## The same on small traces, in a minute
 
 train: $(VENV)/.dev warm ## Train the policy that ships, from ../shared/traces/swf; writes trained/, a quarter of an hour
 	$(RUN) scripts/train_shipped.py
+
+train-durations: $(VENV)/.dev warm ## Train and judge the predictor of run times that ships, from ../shared/traces; a quarter of an hour
+	$(RUN) scripts/train_durations.py
 
 train-published: $(VENV)/.dev warm ## Train and judge under the published protocol, from ../shared/traces/swf; writes published/
 	$(RUN) scripts/train_published.py --workers $(WORKERS)

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -21,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shunter.agents.onnx_files import INPUT, OUTPUT, kernel_network
-from shunter.scheduler.errors import BundleError, OutputError, nearest
+from shunter.scheduler.errors import BundleError, nearest
 from shunter.scheduler.features import FEATURES, SCHEMA
 from shunter.scheduler.guard import Seen
 from shunter.scheduler.learned import KernelScorer
 from shunter.scheduler.policies.registry import ChosenOrdering, Scorer, choose_ordering
 from shunter.scheduler.types import FloatArray
+from shunter.traces.folders import write_whole
 
 if TYPE_CHECKING:
     from shunter.scheduler.kernels.network import Network
@@ -297,48 +295,10 @@ def write_bundle(folder: Path, onnx: bytes, card: Card, figures: Mapping[str, by
     """
     card = replace(card, model_sha256=hashlib.sha256(onnx).hexdigest())
     Bundle(folder, card, onnx).check()
-    if folder.exists() and not (folder / CARD).exists() and any(folder.iterdir()):
-        raise OutputError(f"{folder}: holds something that is no model bundle")
-    final = folder.resolve()
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
-        try:
-            (partial / MODEL).write_bytes(onnx)
-            (partial / CARD).write_text(json.dumps(card.as_json(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            (partial / FIGURES).mkdir()
-            for name, contents in (figures or {}).items():
-                (partial / FIGURES / name).write_bytes(contents)
-            partial.chmod(0o777 & ~_umask())
-            _take_place(partial, final)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    text = json.dumps(card.as_json(), indent=1, sort_keys=True) + "\n"
+    drawn = {f"{FIGURES}/{name}": contents for name, contents in (figures or {}).items()}
+    write_whole(folder, {MODEL: onnx, CARD: text.encode()} | drawn, mark=CARD, what="model bundle", folders=(FIGURES,))
     return load_bundle(folder)
-
-
-def _take_place(partial: Path, final: Path) -> None:
-    """Give a finished folder its name; what stood there is removed afterwards."""
-    if not final.exists():
-        partial.rename(final)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{final.name}-old-", dir=final.parent))
-    final.rename(old / "was")
-    try:
-        partial.rename(final)
-    except OSError:
-        (old / "was").rename(final)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    """The process's mask of permissions, which a folder made by ``tempfile`` does not follow."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def shipped(name: str = "learned") -> Path:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from shunter.agents.periods import Period, seen_by
 from shunter.agents.protocols import Protocol
 from shunter.scheduler.errors import UsageError
+from shunter.traces.periods import Period, seen_by
 
 if TYPE_CHECKING:
     from shunter.agents.bundle import Bundle

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shunter.agents.periods import TRAIN, Period, whole
 from shunter.agents.protocols import PUBLISHED_JOBS, PUBLISHED_SEED, PUBLISHED_WINDOWS, Stretch
 from shunter.scheduler.errors import TraceError, UsageError
 from shunter.scheduler.types import FloatArray, IntArray
+from shunter.traces.periods import TRAIN, Period, whole
 
 if TYPE_CHECKING:
     from shunter.scheduler.kernels.network import Network

@@ -20,11 +20,11 @@ import numpy as np
 
 from shunter import __version__
 from shunter.agents.contenders import Contender, published_starts
-from shunter.agents.periods import TEST, Period, overlapping, split, whole
 from shunter.agents.protocols import Protocol, Stretch, published_stretches, stretches
 from shunter.agents.replays import replay, schedule_of, windows_of
 from shunter.agents.results_file import ResultsFile, key_of
 from shunter.scheduler.errors import EngineError, UsageError
+from shunter.traces.periods import TEST, Period, overlapping, split, whole
 from shunter.traces.shaking import shaken
 
 if TYPE_CHECKING:

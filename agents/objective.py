@@ -26,6 +26,7 @@ from shunter.scheduler.types import FloatArray, IntArray
 from shunter.traces.shaking import shaken
 
 if TYPE_CHECKING:
+    from shunter.scheduler.durations import RunModel
     from shunter.sim.workload import Workload
     from shunter.traces.tables import ClusterSpec, Trace
 
@@ -104,7 +105,7 @@ class Ground:
         shakes: int = 0,
         metric: str = METRICS[0],
         heuristics: Sequence[str] = REFERENCES,
-        estimates: str = "request",
+        estimates: str | RunModel = "request",
         default_request_s: float | None = None,
     ) -> Ground:
         """Up to ``most`` stretches of ``length`` jobs, spread over the rows of a period, on each of its shaken copies.

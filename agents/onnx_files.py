@@ -6,12 +6,12 @@ Field numbers are those of onnx.proto (ONNX IR, ``ModelProto``, ``GraphProto``, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shunter.scheduler.errors import BundleError
+from shunter.scheduler.protobuf import fields, varints
 from shunter.scheduler.types import FloatArray
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ WEIGHTS = ("skip", "w1", "b1", "w2", "b2", "w3")
 MODEL_GRAPH, GRAPH_INITIALIZER = 7, 5
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_FLOATS, TENSOR_NAME, TENSOR_DOUBLES, TENSOR_RAW = 1, 2, 4, 8, 10, 9
 FLOAT, DOUBLE = 1, 11
-VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5
 
 
 def kernel_network(data: bytes, size: int) -> Network:
@@ -62,8 +61,8 @@ def initialisers(data: bytes) -> dict[str, FloatArray]:
         BundleError: The file is cut short, or no ONNX file.
     """
     try:
-        graphs = [value for field, value in _fields(data) if field == MODEL_GRAPH]
-        tensors = [value for graph in graphs for field, value in _fields(graph) if field == GRAPH_INITIALIZER]
+        graphs = [value for field, value in fields(data) if field == MODEL_GRAPH]
+        tensors = [value for graph in graphs for field, value in fields(graph) if field == GRAPH_INITIALIZER]
         named = [_tensor(tensor) for tensor in tensors]
     except (IndexError, ValueError, UnicodeDecodeError, TypeError):
         raise BundleError("not an ONNX file, or one that is cut short") from None
@@ -75,9 +74,9 @@ def initialisers(data: bytes) -> dict[str, FloatArray]:
 def _tensor(data: bytes | int) -> tuple[str, FloatArray | None]:
     """A TensorProto's name and values; None where they are no floating-point numbers."""
     dims, name, kind, raw = list[int](), "", 0, b""
-    for field, value in _fields(data):
+    for field, value in fields(data):
         if field == TENSOR_DIMS:
-            dims += [value] if isinstance(value, int) else _varints(value)
+            dims += [value] if isinstance(value, int) else varints(value)
         elif field == TENSOR_TYPE and isinstance(value, int):
             kind = value
         elif field == TENSOR_NAME and isinstance(value, bytes):
@@ -88,49 +87,3 @@ def _tensor(data: bytes | int) -> tuple[str, FloatArray | None]:
     if kind not in types:
         return name, None
     return name, np.frombuffer(raw, types[kind]).astype(np.float64).reshape(dims)
-
-
-def _fields(data: bytes | int) -> Iterator[tuple[int, bytes | int]]:
-    """(number, value) of the fields of a protocol-buffer message.
-
-    Raises:
-        ValueError: It is none, or cut short.
-    """
-    if isinstance(data, int):
-        raise ValueError("a number where a message was expected")
-    place = 0
-    while place < len(data):
-        key, place = _varint(data, place)
-        field, wire = key >> 3, key & 7
-        if wire == VARINT:
-            number, place = _varint(data, place)
-            yield field, number
-            continue
-        if wire == LENGTH:
-            size, place = _varint(data, place)
-        else:
-            size = {EIGHT_BYTES: 8, FOUR_BYTES: 4}.get(wire, -1)
-        if size < 0 or place + size > len(data):
-            raise ValueError("cut short")
-        yield field, data[place : place + size]
-        place += size
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """A number of variable length at ``place``, and the place after it."""
-    number, shift = 0, 0
-    while True:
-        byte = data[place]
-        number |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 128:
-            return number, place
-
-
-def _varints(data: bytes) -> list[int]:
-    """Packed numbers of variable length."""
-    found, place = list[int](), 0
-    while place < len(data):
-        number, place = _varint(data, place)
-        found.append(number)
-    return found

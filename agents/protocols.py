@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from shunter.agents.periods import Period
 from shunter.scheduler.errors import TraceError, UsageError, nearest
 from shunter.sim.compare import MIN_WINDOWS
+from shunter.traces.periods import Period
 from shunter.traces.shaking import SPAN_S
 
 PROTOCOLS = {

@@ -17,6 +17,7 @@ from shunter.scheduler.metrics import Outcome, summarise
 from shunter.scheduler.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
+    from shunter.scheduler.durations import RunModel
     from shunter.scheduler.policies import ChosenOrdering
     from shunter.sim.compat.rlscheduler import RlsJobs
     from shunter.traces.tables import ClusterSpec, Trace
@@ -109,7 +110,7 @@ def replay(
     policy: str | ChosenOrdering,
     backfill: str,
     preempts: bool = False,
-    estimates: str = "request",
+    estimates: str | RunModel = "request",
     default_request_s: float | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Schedule | None:

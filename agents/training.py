@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shunter.agents.lessons import Material, best_heuristic, lessons_of
-from shunter.agents.periods import Period, split
 from shunter.agents.settings import Budget, Settings
 from shunter.scheduler.errors import OutputError, UsageError
+from shunter.traces.periods import Period, split
 
 if TYPE_CHECKING:
     from shunter.agents.bundle import Card

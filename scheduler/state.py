@@ -179,9 +179,13 @@ class ClusterState:
         """A job has ended: what its user's next jobs are expected to take follows from it."""
         self._kernels.learn_run(estimates, row, run_s, now_s)
 
-    def predict(self, estimates: Estimates, first: int, last: int) -> None:
+    def note_start(self, estimates: Estimates, row: int, now_s: float) -> None:
+        """A job starts: predictions of others may follow from it."""
+        self._kernels.note_start(estimates, row, now_s)
+
+    def predict(self, estimates: Estimates, first: int, last: int, now_s: float) -> None:
         """Count with predicted run times for the jobs of rows ``first``..``last``, which are submitted now."""
-        self._kernels.predict(self.jobs_f, estimates, first, last)
+        self._kernels.predict(self.jobs_f, estimates, first, last, now_s)
 
     def correct(self, estimates: Estimates, now_s: float) -> None:
         """Give running jobs that have passed their predictions more time."""

@@ -32,7 +32,7 @@ from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import BoolArray, FloatArray, IntArray
 from shunter.sim.attempts import JobFailures
 from shunter.sim.clock import Callbacks, EventClock, Order
-from shunter.sim.estimates import estimates_of, refuse_conservative
+from shunter.sim.estimates import estimates_of, note_stop, refuse_conservative
 from shunter.sim.failures import Outages
 from shunter.sim.faults import Faults
 from shunter.sim.lifecycle import FAILED, PREEMPTED, Lifecycle
@@ -160,7 +160,7 @@ class Simulation:
         )
         self.estimates: Estimates | None = None
         if workload.predicts:
-            refuse_conservative("tsafrir", settings.backfill)
+            refuse_conservative("tsafrir" if workload.model is None else workload.model, settings.backfill)
             self.estimates = estimates_of(workload, ordering.name)
         self.portfolio = Portfolio.of(workload, options, self.state)
         self.rounds: Rounds | None = None
@@ -201,6 +201,7 @@ class Simulation:
         self._on_outage: Callbacks = [self._outage_event]
         self._on_fault: Callbacks = [self._fault_event]
         self._on_retry: Callbacks = [self._retry_event]
+        self._to_learn: list[int] = []  # rows that have ended at this instant, of which no prediction knows yet
         self._to_stop: list[tuple[int, int]] = []  # attempts to be stopped at this instant, and how they end
         self._to_retry: list[int] = []  # rows that may wait for nodes again from this instant on
         self._happened = False  # whether anything but a stale end stands at this instant
@@ -247,6 +248,7 @@ class Simulation:
         self._happened = True
         self._next_batch += 1
         if self.estimates is not None:
+            self._learn_ends()
             self._predict(self._arrived, self.batch_bounds[self._next_batch])
         self._arrived = self.batch_bounds[self._next_batch]
         if self._next_batch < len(self._batch_times):
@@ -260,14 +262,22 @@ class Simulation:
                 return
             self._happened = True
         if self.estimates is not None:
-            self.state.learn_run(self.estimates, row, self.workload.run_s[row], self.clock._now)
+            self._to_learn.append(row)
         self._finished[self._num_finished] = row
         self._num_finished += 1
+
+    def _learn_ends(self) -> None:
+        """Let predictions learn from the jobs that end at this instant, in the order of their rows."""
+        if self._to_learn:
+            assert self.estimates is not None
+            for row in sorted(self._to_learn):
+                self.state.learn_run(self.estimates, row, self.workload.run_s[row], self.clock._now)
+            self._to_learn.clear()
 
     def _predict(self, first: int, last: int) -> None:
         """Predict the run times of jobs that are submitted now, and score them where the ordering reads these."""
         assert self.estimates is not None
-        self.state.predict(self.estimates, first, last)
+        self.state.predict(self.estimates, first, last, self.clock._now)
         ordering = self.options.settings.ordering
         if self._static and ordering.ordering.uses_estimate:
             jobs = self.workload.columns.take(np.arange(first, last))
@@ -378,6 +388,7 @@ class Simulation:
     def _pass(self) -> None:
         """The one pass of an instant."""
         now_s = self.clock._now
+        self._learn_ends()
         if self.lifecycle is not None and not self._happened:
             return  # only ends of attempts that have been stopped: a pass for them could stop others, without end
         self._happened = False
@@ -438,6 +449,8 @@ class Simulation:
         # Most passes start one job at most, and a slice of one costs more than all else here.
         for row in (started.item(0),) if num_started == 1 else started[:num_started].tolist():
             put(now_s + run_s[row], 0, self._on_end, row)  # Order.END; the enum's lookup costs as much as the push
+            if self.estimates is not None:
+                self.state.note_start(self.estimates, row, now_s)
             if self.ledger is not None:
                 self.ledger.change(self._user(row), self._processors(row), now_s)
         if self.learned is not None:
@@ -511,6 +524,8 @@ class Simulation:
         if self.learned is not None:
             self.learned.source.started(rows, now_s)
         for row in rows:
+            if self.estimates is not None:
+                self.state.note_start(self.estimates, row, now_s)
             end_s = self.lifecycle.begin(self.state, row, now_s)
             self._put_end(row, end_s)
             if self.sharing is not None:
@@ -587,6 +602,7 @@ class Simulation:
         kept_s = self.lifecycle.interrupt(self.state, row, now_s, ended)
         self.state.stop(row, now_s, kept_s=kept_s)
         if self.estimates is not None:
+            note_stop(self.estimates, row)
             self.estimates.request_s[row] = max(self.estimates.request_s[row] - kept_s, at.OVERRUN_GRACE_S)
         self._forget_neighbours(row)
         if self.ledger is not None:
@@ -727,6 +743,7 @@ class Simulation:
         Processors of a job whose *expected* end has come count as free at once, before its end has been handled.
         """
         now_s = self.clock._now
+        self._learn_ends()
         state = self.state
         finished = self._finished[: self._num_finished].copy()
         self._num_finished = 0

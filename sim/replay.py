@@ -14,6 +14,7 @@ import numpy as np
 from shunter import __version__
 from shunter.scheduler.compiled import warm_up
 from shunter.scheduler.decide import Settings
+from shunter.scheduler.durations import RunModel
 from shunter.scheduler.energy import Intensity
 from shunter.scheduler.features import SCHEMA
 from shunter.scheduler.layout import DOT_PRODUCT
@@ -35,10 +36,9 @@ from shunter.sim.run_folder import refuse_foreign, rows_folder, told_as_output_e
 from shunter.sim.saving import claim_memory
 from shunter.sim.stored import FolderSink, StoredTables, refuse_shed
 from shunter.sim.workload import Defaults, prepare, with_past
+from shunter.traces.periods import jobs_hash
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shunter.traces.tables import ClusterSpec, Trace
 
 Progress = Callable[[Simulation], None]
@@ -65,7 +65,7 @@ def simulate(
     depth: int = 0,
     interval_s: float = 0.0,
     clairvoyant: bool = False,
-    estimates: str = "request",
+    estimates: str | RunModel = "request",
     default_request_s: float | None = None,
     preemption: Preemption | None = None,
     defaults: Defaults | None = None,
@@ -103,7 +103,8 @@ def simulate(
         depth: Waiting jobs behind the head that a pass looks at; 0 means all.
         interval_s: Shortest time between passes; 0 makes one at every instant.
         clairvoyant: As ``estimates="actual"``.
-        estimates: What reservations count with: ``request``, ``tsafrir`` or ``actual`` run times; see ``prepare``.
+        estimates: What reservations count with: ``request``, ``tsafrir``, ``actual`` run times or
+            a model; see ``prepare``.
         default_request_s: Request of jobs without one, in place of their actual run time.
         preemption: When running jobs are stopped for waiting ones; by default never.
         defaults: Checkpoint interval and restart overhead of jobs that do not say.
@@ -331,7 +332,7 @@ def run_manifest(
     *,
     window: tuple[int, int] | None = None,
     clairvoyant: bool = False,
-    estimates: str = "request",
+    estimates: str | RunModel = "request",
     default_request_s: float | None = None,
     defaults: Defaults | None = None,
     outages: Outages | None = None,
@@ -383,33 +384,13 @@ def run_manifest(
         "window": list(window) if window else None,
         "seed": seed,
     }
+    if isinstance(estimates, RunModel):
+        manifest["estimates_model"] = {"sha256": estimates.sha256, "level": estimates.expected}
     if settings.ordering.scorer is None:
         return manifest
     chosen = settings.ordering
     model = {"name": chosen.model, "sha256": chosen.model_sha256, "features": SCHEMA.as_json()}
     return manifest | {"model": model, "guard_fallback": chosen.fallback}
-
-
-def jobs_hash(trace: Trace) -> str:
-    """SHA-256 of what a replay depends on: generated traces and windows have no file to be told apart by."""
-    digest = hashlib.sha256()
-    for name, dtype in trace.jobs.frame.schema.items():
-        if dtype.is_numeric():
-            digest.update(np.ascontiguousarray(trace.jobs.floats(name)).data)
-        else:
-            digest.update(_joined(trace.jobs.frame[name]).encode())
-    return digest.hexdigest()
-
-
-def _joined(column: pl.Series) -> str:
-    """Values of a column as Python writes them, with zero bytes between them."""
-    import polars as pl
-
-    texts = column.cast(pl.String)
-    if column.dtype == pl.Boolean:
-        texts = texts.str.to_titlecase()
-    joined: str = texts.fill_null("None").str.join("\0").item()
-    return joined
 
 
 def _outages_hash(outages: Outages) -> dict[str, Any]:

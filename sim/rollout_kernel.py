@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from shunter.scheduler.jit import compiled
-from shunter.scheduler.kernels.estimates import Estimates, correct, learn_run, predict
+from shunter.scheduler.kernels.estimates import Estimates, correct, learn_run, note_start, predict
 from shunter.scheduler.kernels.fairshare import Usage, change_usage, score_by_usage
 from shunter.scheduler.kernels.features import (
     Facts,
@@ -250,7 +250,7 @@ def roll(
         if at[EVENTS] >= until:
             return False
         now_s = time_of_next(jobs, loop)
-        ended = take_ends(jobs, loop, learned, uses or learned is not None, now_s)
+        ended = take_ends(jobs, loop, learned, uses or predicts or learned is not None, now_s)
         first = at[NEXT]
         while at[NEXT] < at[LAST] and jobs.submit_s[at[NEXT]] <= now_s:
             if learned is not None and st.jobs_i[TASKS, at[NEXT]] > 0:
@@ -261,7 +261,7 @@ def roll(
         if predicts:
             for i in range(ended):
                 learn_run(estimates, loop.finished[i], jobs.run_s[loop.finished[i]], now_s)
-            predict(st.jobs_f, estimates, first, at[NEXT])
+            predict(st.jobs_f, estimates, first, at[NEXT], now_s)
         at[EVENTS] += ended + (1 if at[NEXT] > first else 0)
         at[ENDED] += ended
         loop.now_s[0] = now_s
@@ -275,6 +275,8 @@ def roll(
         for i in range(st.counters[NUM_OUT]):
             row = st.jobs_i[OUT, i]
             push_end(loop, now_s + jobs.run_s[row], row)
+            if predicts:
+                note_start(estimates, row, now_s)
             if uses:
                 change_usage(usage, row, 1.0, now_s)
             if learned is not None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from shunter.scheduler.types import FloatArray, IntArray
 from shunter.sim.clock import Callbacks, EventClock, Order
+from shunter.sim.estimates import estimate_arrays
 
 if TYPE_CHECKING:
     from shunter.sim.engine import Simulation
@@ -50,7 +51,7 @@ def arrays(simulation: Simulation) -> dict[str, Any]:
         columns = simulation.workload.columns
         found |= {f"columns_{name}": getattr(columns, name) for name in CHANGING}
     if simulation.estimates is not None:
-        found |= {f"estimates_{name}": values for name, values in simulation.estimates._asdict().items()}
+        found |= {f"estimates_{name}": values for name, values in estimate_arrays(simulation.estimates).items()}
     for part in (
         simulation.rounds,
         simulation.sharing,
@@ -73,7 +74,7 @@ def restore(simulation: Simulation, counts: dict[str, Any], arrays: dict[str, An
         for name in CHANGING:
             getattr(simulation.workload.columns, name)[:] = arrays[f"columns_{name}"]
     if simulation.estimates is not None:
-        for name, values in simulation.estimates._asdict().items():
+        for name, values in estimate_arrays(simulation.estimates).items():
             values[:] = arrays[f"estimates_{name}"]
     if simulation.rounds is not None:
         simulation.rounds.restore(arrays)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shunter.scheduler.capacity import Capacity, never_fits
+from shunter.scheduler.durations import RunModel
 from shunter.scheduler.errors import TraceError, UsageError
 from shunter.scheduler.features import Past
 from shunter.scheduler.rounds import Elastic
@@ -15,11 +16,26 @@ from shunter.scheduler.snapshot import JobColumns
 from shunter.scheduler.types import RESOURCES, UNITS_PER, BoolArray, FloatArray, IntArray, ResourceDemand
 from shunter.sim.cluster_arrays import MOST_GPUS_APART, Places, allowed_places, capacity_of, quotas_of, speeds_of
 from shunter.sim.elastic import elastic_demand, elastic_of
-from shunter.sim.estimates import check_default_request, which_estimates
+from shunter.sim.estimates import check_default_request, is_prediction, which_estimates
 
 if TYPE_CHECKING:
     from shunter.scheduler.policies.registry import Ordering
     from shunter.traces.tables import ClusterSpec, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The jobs of a trace before a window.
+
+    Attributes:
+        trace: These and the window's.
+        run_s: (P,) what the earlier ones took.
+        rejected: (P,) whether they could never run.
+    """
+
+    trace: Trace
+    run_s: FloatArray
+    rejected: BoolArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +57,10 @@ class Workload:
         groups: Names of the groups of ``columns.group_idx``.
         elastic: On how many tasks jobs may run; None where that is not decided here.
         predicts: Decisions count with predicted run times; ``columns.expected_s`` are the requests until then.
+        model: What tells these run times; None: the user's last jobs do.
+        default_request_s: Request of jobs without one, as a model is told it; None: there is none.
         past: Jobs of the trace that had ended before these come; None where nobody asks.
+        earlier: All jobs before these with their run times, for a model; None where none asks.
     """
 
     trace: Trace
@@ -58,7 +77,10 @@ class Workload:
     groups: tuple[str, ...]
     elastic: Elastic | None = None
     predicts: bool = False
+    model: RunModel | None = None
+    default_request_s: float | None = None
     past: Past | None = None
+    earlier: Earlier | None = None
 
     @property
     def task_gpus(self) -> FloatArray:
@@ -90,7 +112,10 @@ def with_past(
     rows, end_s = ended_in_order(earlier)
     rows = rows[(end_s[rows] <= workload.columns.submit_s[0]) & (user_idx[rows] > -2)]
     past = Past(user_idx[rows], columns.requested_s[rows], columns.processors[rows], earlier.run_s[rows], end_s[rows])
-    return replace(workload, past=past)
+    if workload.model is None:
+        return replace(workload, past=past)
+    together = trace.window(0, start + workload.num_jobs)
+    return replace(workload, past=past, earlier=Earlier(together, earlier.run_s, earlier.rejected))
 
 
 def ended_in_order(workload: Workload) -> tuple[IntArray, FloatArray]:
@@ -134,7 +159,7 @@ def prepare(
     cluster: ClusterSpec,
     *,
     clairvoyant: bool = False,
-    estimates: str = "request",
+    estimates: str | RunModel = "request",
     default_request_s: float | None = None,
     defaults: Defaults | None = None,
     tell_gpus_apart: bool = False,
@@ -147,8 +172,8 @@ def prepare(
         trace: Jobs in submit order.
         cluster: Nodes to run them on.
         clairvoyant: As ``estimates="actual"``.
-        estimates: What decisions count with: ``request``, ``tsafrir`` (predictions from the user's last jobs), or
-            ``actual`` run times.
+        estimates: What decisions count with: ``request``, ``tsafrir`` (predictions from the user's last jobs),
+            ``actual`` run times, or a model that predicts them.
         default_request_s: Request of jobs without one; None: their actual run time, which no live cluster would know.
             Such jobs are not killed at it.
         defaults: What holds for jobs that do not say.
@@ -165,7 +190,7 @@ def prepare(
     if not len(jobs):
         raise TraceError(f"{trace.name}: no jobs to replay")
     defaults = defaults or Defaults()
-    estimates = which_estimates(estimates, clairvoyant)
+    named = which_estimates(estimates, clairvoyant)
     check_default_request(default_request_s)
     places = allowed_places(trace, cluster)
     demand = elastic_demand(jobs, places) if elastic else jobs.demand(**places.of_tasks())
@@ -213,7 +238,7 @@ def prepare(
     columns = JobColumns.of(
         jobs.floats("submit_s"),
         requested_s=requested_s,
-        expected_s=run_s if estimates == "actual" else requested_s,
+        expected_s=run_s if named == "actual" else requested_s,
         oracle_s=run_s,
         processors=size / UNITS_PER[scarce],
         priority=jobs.floats("priority"),
@@ -246,7 +271,9 @@ def prepare(
         places=places,
         groups=tuple(groups),
         elastic=sizes,
-        predicts=estimates == "tsafrir",
+        predicts=is_prediction(estimates),
+        model=estimates if isinstance(estimates, RunModel) else None,
+        default_request_s=default_request_s,
     )
 
 

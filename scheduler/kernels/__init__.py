@@ -6,7 +6,7 @@ never negative.
 """
 
 from shunter.scheduler.kernels.conservative import profile_from_promises, rebuild_profile
-from shunter.scheduler.kernels.estimates import correct, learn_run, predict
+from shunter.scheduler.kernels.estimates import correct, learn_run, note_start, predict
 from shunter.scheduler.kernels.evicting import choose_victims
 from shunter.scheduler.kernels.lists import queue_remove, running_insert, running_remove
 from shunter.scheduler.kernels.passes import (
@@ -27,7 +27,7 @@ from shunter.scheduler.kernels.waits import attribute_waits, note_reasons
 
 __all__ = [
     "absorb", "activate_shape", "add_entry", "advance", "advance_conservative", "attribute_waits", "choose_victims",
-    "correct", "enqueue", "hold", "learn_run", "nearest_tier", "note_reasons", "predict", "profile_from_promises",
-    "queue_remove", "rebuild_profile", "refresh_node", "release_job", "run_conservative", "run_lanes", "run_pass",
-    "running_insert", "running_remove", "set_gpu", "set_open", "set_running", "start_job",
+    "correct", "enqueue", "hold", "learn_run", "nearest_tier", "note_reasons", "note_start", "predict",
+    "profile_from_promises", "queue_remove", "rebuild_profile", "refresh_node", "release_job", "run_conservative",
+    "run_lanes", "run_pass", "running_insert", "running_remove", "set_gpu", "set_open", "set_running", "start_job",
 ]  # fmt: skip

@@ -1,9 +1,11 @@
 """Run times predicted from what a user's last jobs took, and corrected when a job proves them wrong.
 
-The prediction is the mean run time of the two jobs of the same user that ended last, never more than the request, and
-the request for a user of whom fewer than two have ended. It is made when a job is submitted and not renewed while the
-job waits. A running job that passes its prediction gets more time in growing steps, up to its request.
-Source: Tsafrir, Etsion & Feitelson, IEEE TPDS 18(6), 2007.
+Without a model the prediction is the mean run time of the two jobs of the same user that ended last, never more than
+the request, and the request for a user of whom fewer than two have ended. It is made when a job is submitted and not
+renewed while the job waits. A running job that passes its prediction gets more time in growing steps, up to its
+request.
+Source: Tsafrir, Etsion & Feitelson, IEEE TPDS 18(6), 2007. With a model (``forecasts``) it is one of the model's
+quantiles; all else is the same.
 """
 
 # mypy: disable-error-code="no-any-return"
@@ -14,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from shunter.scheduler.jit import compiled
+from shunter.scheduler.kernels.durations import run_started
+from shunter.scheduler.kernels.forecasts import Forecasts, forecast_ended, forecast_run, no_forecasts
 from shunter.scheduler.kernels.lists import running_insert, running_remove
 from shunter.scheduler.layout import (
     BOUND_S,
@@ -50,13 +54,14 @@ class Estimates(NamedTuple):
 
     Attributes:
         user: (J,) column of the user's history; 0 for unknown users, who have none.
-        request_s: (J,) what is left of the request: the most that is predicted.
+        request_s: (J,) what is left of the request: the most that is predicted; inf where a model knows of none.
         expected_s: (J,) the predictions; a copy of row EXPECTED_S of the state, for orderings.
         corrections: (J,) how often the present prediction has been corrected.
         run_s: (2, U) run times of the two jobs that ended last, the last one second; NaN: there is none.
         ended_s: (2, U) when they ended; of jobs that end at once the larger row is the later.
         row: (2, U) their rows.
         scores: (1,) 1 where the prediction is also the job's score.
+        forecasts: The model at work; without quantiles the user's last two jobs are counted with.
     """
 
     user: IntArray
@@ -67,11 +72,15 @@ class Estimates(NamedTuple):
     ended_s: FloatArray
     row: IntArray
     scores: IntArray
+    forecasts: Forecasts
 
 
 @compiled
 def learn_run(estimates: Estimates, row: Int, run_s: float, now_s: float) -> None:
-    """A job has ended now, after ``run_s`` seconds."""
+    """A job has ended now, after ``run_s`` seconds; a model is told of those that end at once in the order of rows."""
+    if len(estimates.forecasts.levels) > 0:
+        forecast_ended(estimates.forecasts, row, run_s, now_s)
+        return
     user = estimates.user[row]
     if user == 0:
         return
@@ -89,12 +98,27 @@ def learn_run(estimates: Estimates, row: Int, run_s: float, now_s: float) -> Non
 
 
 @compiled
-def predict(jobs_f: FloatArray, estimates: Estimates, first: Int, last: Int) -> None:
-    """Jobs of rows ``first``..``last`` are submitted."""
+def note_start(estimates: Estimates, row: Int, now_s: float) -> None:
+    """A job starts."""
+    if len(estimates.forecasts.levels) > 0:
+        run_started(estimates.forecasts.facts, estimates.forecasts.histories, row, now_s)
+
+
+@compiled
+def expect(estimates: Estimates, row: Int, now_s: float) -> float:
+    """The prediction of a job that is submitted now."""
+    if len(estimates.forecasts.levels) > 0:
+        return min(forecast_run(estimates.forecasts, row, now_s), estimates.request_s[row])
+    user = estimates.user[row]
+    mean_s = (estimates.run_s[0, user] + estimates.run_s[1, user]) / 2.0
+    return np.fmin(mean_s, estimates.request_s[row])  # without history the mean is NaN
+
+
+@compiled
+def predict(jobs_f: FloatArray, estimates: Estimates, first: Int, last: Int, now_s: float) -> None:
+    """Jobs of rows ``first``..``last`` are submitted now."""
     for row in range(first, last):
-        user = estimates.user[row]
-        mean_s = (estimates.run_s[0, user] + estimates.run_s[1, user]) / 2.0
-        expected_s = np.fmin(mean_s, estimates.request_s[row])  # without history the mean is NaN
+        expected_s = expect(estimates, row, now_s)
         estimates.expected_s[row] = expected_s
         jobs_f[EXPECTED_S, row] = expected_s
         jobs_f[BOUND_S, row] = jobs_f[OVERHEAD_S, row] + expected_s / jobs_f[SLOWEST, row]
@@ -148,4 +172,5 @@ def no_estimates() -> Estimates:
         np.zeros((2, 0)),
         np.zeros((2, 0), np.int64),
         np.zeros(1, np.int64),
+        no_forecasts(),
     )

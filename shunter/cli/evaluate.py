@@ -1,4 +1,4 @@
-"""``shunter evaluate``: learned policies and heuristics on the same windows, with intervals."""
+"""``shunter evaluate``: learned policies and heuristics on the same windows, with intervals; forecasters of load."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ Examples:
 `shunter evaluate models/mine SDSC-SP2-1998-4.2-cln.swf.gz --out judged`
 
 `shunter evaluate SDSC-SP2-1998-4.2-cln.swf.gz --protocol rlscheduler --policy sjf --policy f1`
+
+`shunter evaluate forecaster/bundle philly_node_sequence.csv.gz`
 """
 
 
@@ -112,8 +114,36 @@ def evaluate_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Judge learned policies against every heuristic, on jobs that they have not seen."""
+    """Judge learned policies against every heuristic, on jobs that they have not seen.
+
+    A forecaster of load is judged beside baselines on the last 30 % of a series: --out, --seed and --skip-bad apply.
+
+    A predictor of run times (learned-durations ships) is judged beside requests and simple rules on the last 25 %
+    of each trace: --whole, --allow-overlap, --format, --skip-bad, --out and --seed apply.
+    """
     from dataclasses import replace
+
+    from shunter.cli.train_forecaster import evaluate_forecaster, is_forecaster
+
+    if any(is_forecaster(name) for name in what):
+        evaluate_forecaster(what, skip_bad=skip_bad, seed=seed, out=out, quiet=quiet, as_json=as_json)
+        return
+
+    from shunter.cli.train_durations import evaluate_durations, is_predictor
+
+    if any(is_predictor(name) for name in what):
+        evaluate_durations(
+            what,
+            whole=whole,
+            allow_overlap=allow_overlap,
+            trace_format=trace_format,
+            skip_bad=skip_bad,
+            seed=seed,
+            out=out,
+            quiet=quiet,
+            as_json=as_json,
+        )
+        return
 
     from shunter.agents.protocols import Protocol
 
@@ -259,9 +289,9 @@ def open_case(
     from dataclasses import replace
 
     from shunter.agents.evaluation import make_case
-    from shunter.agents.periods import TEST, parse_trace, part
     from shunter.agents.protocols import stretches
     from shunter.cli.runs import open_trace
+    from shunter.traces.periods import TEST, parse_trace, part
 
     name, rows = parse_trace(text)
     trace, spec = open_trace(name, trace_format=trace_format, skip_bad=skip_bad, cluster=cluster, quiet=quiet)

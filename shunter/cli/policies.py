@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shunter.agents.bundle import Bundle
+    from shunter.scheduler.durations import RunModel
     from shunter.scheduler.policies.registry import ChosenOrdering
 
 MODEL, LEARNED, TUNED_LINEAR = "model:", "learned", "tuned-linear"
@@ -38,6 +39,47 @@ def find_policy(text: str) -> ChosenOrdering:
         folder, settings = split_settings(text.removeprefix(MODEL))
         return _bundle(Path(folder)).ordering(settings)
     return choose_ordering(text)
+
+
+@lru_cache(maxsize=16)
+def find_estimates(text: str) -> str | RunModel:
+    """What ``--estimates`` means: a name of ``sim.estimates.ESTIMATES``, or a predictor of run times.
+
+    ``learned`` is the predictor that comes with the package, ``model:FOLDER`` any other; ``:level=0.75`` behind either
+    counts with that quantile instead of the bundle's own.
+
+    Raises:
+        UsageError: An unknown name or level.
+        BundleError: A predictor that is missing or does not fit.
+    """
+    from dataclasses import replace
+
+    from shunter.scheduler.errors import UsageError
+
+    if not (text.startswith(MODEL) or text.partition(":")[0] == LEARNED):
+        from shunter.sim.estimates import ESTIMATES
+
+        known = (*ESTIMATES, LEARNED)
+        if text not in known:
+            from shunter.scheduler.errors import nearest
+
+            raise UsageError(f"unknown --estimates {text!r}{nearest(text, list(known))}; or model:FOLDER")
+        return text
+    from shunter.predictors.duration_bundle import load_durations, shipped_durations
+
+    where, settings = split_settings(text)
+    if where == LEARNED:
+        model = load_durations(shipped_durations(), LEARNED).model
+    else:
+        model = load_durations(Path(where.removeprefix(MODEL))).model
+    if not settings:
+        return model
+    key, _, value = settings.partition("=")
+    levels = [f"{level:g}" for level in model.levels]
+    if key != "level" or value not in levels:
+        raise UsageError(f"--estimates {text!r}: expected level= one of {', '.join(levels)} behind the model")
+    level = model.levels[levels.index(value)]
+    return replace(model, expected=level, name=f"{model.name}:{settings}")
 
 
 def split_settings(text: str) -> tuple[str, str]:

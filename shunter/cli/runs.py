@@ -100,11 +100,14 @@ class Request:
 
     def check(self) -> None:
         """Refuse unknown names and an unusable output folder before anything long begins."""
+        from shunter.cli.policies import find_estimates
         from shunter.sim.estimates import check_default_request, refuse_conservative, which_estimates
         from shunter.sim.load import check_step
         from shunter.traces.tables import pool
 
-        estimates = which_estimates(self.estimates, self.clairvoyant)
+        estimates = find_estimates(self.estimates)
+        if which_estimates(estimates, self.clairvoyant) == "actual":
+            estimates = "actual"
         check_default_request(self.default_request_s)
         check_step(self.load_step_s)
         for policy in self.policies:
@@ -164,6 +167,7 @@ class Request:
         """With ``--resume``, the run that is complete already, if it is the very same one."""
         import json
 
+        from shunter.cli.policies import find_estimates
         from shunter.sim.replay import run_manifest
         from shunter.sim.result import Result
 
@@ -177,7 +181,7 @@ class Request:
             self.options(policy, backfill, cluster),
             window=self.window,
             clairvoyant=self.clairvoyant,
-            estimates=self.estimates,
+            estimates=find_estimates(self.estimates),
             default_request_s=self.default_request_s,
             defaults=resolved["defaults"],
             outages=resolved["outages"],
@@ -259,7 +263,7 @@ def open_trace(
 def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result]:
     """Replay under every policy asked for; Ctrl-C saves a checkpoint when there is a folder for it."""
     from shunter.cli.console import note, stop_on_signals
-    from shunter.cli.policies import find_policy, guard_said
+    from shunter.cli.policies import find_estimates, find_policy, guard_said
     from shunter.sim.replay import Interrupted, simulate
     from shunter.sim.run_folder import run_label
 
@@ -287,7 +291,7 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
                         depth=request.depth,
                         interval_s=request.interval_s,
                         clairvoyant=request.clairvoyant,
-                        estimates=request.estimates,
+                        estimates=find_estimates(request.estimates),
                         default_request_s=request.default_request_s,
                         seed=request.seed,
                         **resolved,

@@ -72,7 +72,8 @@ def simulate_command(
         typer.Option(
             "--estimates",
             help="Run times that reservations count with: request, tsafrir (the mean of the user's last two jobs, "
-            "corrected when passed) or actual.",
+            "corrected when passed), learned (the predictor that comes with the package), model:FOLDER (any other), "
+            "either with :level=0.75 for another quantile, or actual.",
         ),
     ] = "request",
     clairvoyant: Annotated[bool, typer.Option("--clairvoyant", help="The same as --estimates actual.")] = False,

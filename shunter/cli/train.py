@@ -1,4 +1,4 @@
-"""``shunter train``: learn from traces."""
+"""``shunter train``: learn from traces and load series."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shunter.cli.console import note, output, print_json, stop_on_signals
+from shunter.cli.train_durations import durations_command
+from shunter.cli.train_forecaster import forecaster_command
 from shunter.cli.training_runs import check_out, interrupted, need_packages, progress
 from shunter.scheduler.errors import UsageError
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from shunter.agents.training import Order, Trained
 
 app = typer.Typer(
-    help="Learn from traces: scheduling policies.",
+    help="Learn from traces: scheduling policies, forecasters of load, and predictors of run times.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -32,7 +34,11 @@ NEEDED = ("torch", "gymnasium", "stable_baselines3", "sb3_contrib", "onnx", "onn
 
 @app.callback()
 def options() -> None:
-    """Learn from traces: scheduling policies."""
+    """Learn from traces: scheduling policies, forecasters of load, and predictors of run times."""
+
+
+app.command("forecaster")(forecaster_command)
+app.command("durations")(durations_command)
 
 
 @app.command("policy")

@@ -129,8 +129,8 @@ def open_source(text: str, trace_format: str | None, *, skip_bad: bool, quiet: b
         UsageError: It is no file.
     """
     from shunter.agents.courses import Source
-    from shunter.agents.periods import parse_trace
     from shunter.cli.runs import open_trace
+    from shunter.traces.periods import parse_trace
 
     name, rows = parse_trace(text)
     if name.startswith("demo:"):

@@ -13,12 +13,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from shunter.agents.bundle import Card, write_bundle
-from shunter.agents.periods import part, split
 from shunter.cli import app
 from shunter.scheduler.errors import BundleError, OutputError, ShunterError, TraceError, UsageError
 from shunter.scheduler.features import FEATURES
 from shunter.scheduler.learned import linear_network
 from shunter.traces.demo import demo_trace
+from shunter.traces.periods import part, split
 
 pytest.importorskip("onnx")
 

@@ -11,13 +11,13 @@ import pytest
 from shunter.agents.contenders import Contender, heuristics
 from shunter.agents.evaluation import Evaluation, Stopped, Work, evaluate, make_case, refuse_seen
 from shunter.agents.evaluation_files import window_frame
-from shunter.agents.periods import Period, part, whole
 from shunter.agents.protocols import Protocol, Stretch, published_stretches, stretches
 from shunter.agents.replays import replay, windows_of
 from shunter.agents.verdicts import judge, scores_of
 from shunter.scheduler.errors import OutputError, TraceError, UsageError
 from shunter.sim.replay import simulate
 from shunter.traces.demo import demo_trace
+from shunter.traces.periods import Period, part, whole
 from shunter.traces.shaking import shaken
 from shunter.traces.tables import ClusterSpec, NodeGroup, Trace, make_jobs, pool
 

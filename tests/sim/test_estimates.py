@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 
 from shunter.scheduler import layout as at
 from shunter.scheduler.decide import Settings
+from shunter.scheduler.durations import FEATURES, RunModel
 from shunter.scheduler.errors import UsageError
+from shunter.scheduler.kernels.durations import COUNT, RUNNING, STARTS_S, WAITING
 from shunter.scheduler.kernels.estimates import STEPS_S, learn_run
+from shunter.scheduler.kernels.forest import Forest
 from shunter.scheduler.policies.registry import choose_ordering
+from shunter.scheduler.preemption import Preemption
 from shunter.sim.engine import Options, Simulation
 from shunter.sim.estimates import estimates_of, which_estimates
 from shunter.sim.rollout import run_compiled, why_not
-from shunter.sim.workload import prepare
+from shunter.sim.workload import prepare, with_past
+from shunter.traces.generate import generate
 from shunter.traces.tables import ClusterSpec, NodeGroup, Trace, make_jobs, pool
 from tests.scheduler.cases import starts, table
 
@@ -132,11 +137,35 @@ def workloads(draw: st.DrawFn) -> Trace:
 POLICIES = ("fcfs", "sjf", "sjf-predicted", "srtf", "wfp3")
 
 
-@settings(max_examples=60)
-@given(workloads(), st.sampled_from(POLICIES), st.sampled_from(["easy", "easy-sjbf", "easy-noextra", "none"]))
-def test_both_engines_start_every_job_alike(trace: Trace, policy: str, backfill: str) -> None:
+def small_model(expected: float = 0.9) -> RunModel:
+    """A predictor that goes by the typical run time, by what runs, and by what was just submitted."""
+    at = {name: place for place, (name, _) in enumerate(FEATURES)}
+    forest = Forest(
+        feature=np.asarray([at["who_elapsed"], 0, 0, at["alike_recent"], 0, 0, at["who_waiting"], 0, 0]),
+        threshold=np.asarray([-1.0, 0, 0, 0.4, 0, 0, 0.6, 0, 0]),
+        left=np.asarray([1, 1, 2, 4, 4, 5, 7, 7, 8]),
+        right=np.asarray([2, 1, 2, 5, 4, 5, 8, 7, 8]),
+        missing_left=np.asarray([1, 0, 0, 0, 0, 0, 0, 0, 0]),
+        value=np.asarray([0, -1.0, -0.2, 0, -0.5, 0.3, 0, 0.1, 0.9]),
+        roots=np.asarray([0, 3, 6]),
+        first=np.asarray([0, 1, 3]),
+    )
+    return RunModel(forest, (0.1, 0.9), expected, window=5, rate=0.05)
+
+
+ESTIMATES = ("tsafrir", small_model(), small_model(0.1))
+
+
+@settings(max_examples=90)
+@given(
+    workloads(),
+    st.sampled_from(POLICIES),
+    st.sampled_from(["easy", "easy-sjbf", "easy-noextra", "none"]),
+    st.sampled_from(ESTIMATES),
+)
+def test_both_engines_start_every_job_alike(trace: Trace, policy: str, backfill: str, known: str | RunModel) -> None:
     """Also the engine that keeps note of attempts, which has another way through an instant."""
-    workload = prepare(trace, trace.cluster, estimates="tsafrir")
+    workload = prepare(trace, trace.cluster, estimates=known)
     options = Options(Settings(choose_ordering(policy), backfill))
     reference, compiled = Simulation(workload, options), Simulation(workload, options)
     noted = Simulation(workload, replace(options, placements=True))
@@ -149,9 +178,11 @@ def test_both_engines_start_every_job_alike(trace: Trace, policy: str, backfill:
     np.testing.assert_array_equal(reference.workload.columns.expected_s, compiled.workload.columns.expected_s)
 
 
-@settings(max_examples=40)
-@given(workloads(), st.sampled_from(POLICIES), st.data())
-def test_nothing_is_known_of_jobs_that_have_not_ended(trace: Trace, policy: str, data: st.DataObject) -> None:
+@settings(max_examples=60)
+@given(workloads(), st.sampled_from(POLICIES), st.sampled_from(ESTIMATES), st.data())
+def test_nothing_is_known_of_jobs_that_have_not_ended(
+    trace: Trace, policy: str, known: str | RunModel, data: st.DataObject
+) -> None:
     """Another run time of one job changes no start before that job could have ended under either."""
     row = data.draw(st.integers(0, len(trace.jobs) - 1))
     run_s = trace.jobs.floats("duration_s").copy()
@@ -162,7 +193,7 @@ def test_nothing_is_known_of_jobs_that_have_not_ended(trace: Trace, policy: str,
         frame = trace.jobs.frame.with_columns(duration_s=durations)
         changed = replace(trace, jobs=replace(trace.jobs, frame=frame))
         simulation = Simulation(
-            prepare(changed, trace.cluster, estimates="tsafrir"), Options(Settings(choose_ordering(policy), "easy"))
+            prepare(changed, trace.cluster, estimates=known), Options(Settings(choose_ordering(policy), "easy"))
         )
         simulation.run()
         found.append(simulation.state.jobs_f[at.START_S].copy())
@@ -171,13 +202,13 @@ def test_nothing_is_known_of_jobs_that_have_not_ended(trace: Trace, policy: str,
     np.testing.assert_array_equal(found[0][before], found[1][before])
 
 
-def test_stopped_and_taken_up(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+@pytest.mark.parametrize("known", ["tsafrir", small_model()])
+def test_stopped_and_taken_up(monkeypatch: pytest.MonkeyPatch, tmp_path, known: str | RunModel) -> None:
     from shunter.sim.checkpoint import load_checkpoint, save_checkpoint
-    from shunter.traces.generate import generate
 
     monkeypatch.setattr("shunter.sim.rollout.FIRST_BUDGET", 40)
     trace = generate("gpu", jobs=400, seed=2)
-    workload = prepare(trace, trace.cluster, estimates="tsafrir", default_request_s=7200.0)
+    workload = prepare(trace, trace.cluster, estimates=known, default_request_s=7200.0)
     options = Options(Settings(choose_ordering("sjf-predicted"), "easy"))
     whole, pieces = Simulation(workload, options), Simulation(workload, options)
     whole.run()
@@ -191,6 +222,65 @@ def test_stopped_and_taken_up(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None
             load_checkpoint(tmp_path / "c", pieces, {})
     assert turns > 3
     np.testing.assert_array_equal(whole.state.jobs_f[at.START_S], pieces.state.jobs_f[at.START_S])
+
+
+def test_a_model_is_not_told_the_run_time_of_a_job_without_a_request() -> None:
+    """Reservations count with the prediction even where the request is missing; the same job twice, long and short."""
+    found = []
+    for runs in (10, 5000):
+        text = f"""
+        job submit runs   asks tasks
+        a   0      {runs} -    4
+        b   1      50     50   4
+        """
+        trace = table(text, pool(4))
+        simulation = Simulation(prepare(trace, trace.cluster, estimates=small_model()), Options())
+        simulation.run()
+        assert simulation.estimates is not None
+        found.append(simulation.estimates.forecasts.raw[0].copy())
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_a_window_knows_what_ended_before_it() -> None:
+    """The same predictions as in one replay of all jobs, where every job starts when it is submitted."""
+    count = 40
+    random = np.random.default_rng(1)
+    jobs = make_jobs(
+        {
+            "job_id": [str(i) for i in range(count)],
+            "submit_s": np.arange(count) * 100.0,
+            "duration_s": random.integers(1, 90, count).astype(float),
+            "requested_s": np.full(count, 1000.0),
+            "cpus": np.ones(count),
+            "user": [f"u{i % 3}" for i in range(count)],
+        }
+    )
+    trace = Trace("drawn", jobs, pool(100))
+    chosen = choose_ordering("fcfs")
+    whole = Simulation(prepare(trace, trace.cluster, estimates=small_model()), Options(Settings(chosen, "easy")))
+    whole.run()
+    part = prepare(trace.window(25, 15), trace.cluster, estimates=small_model())
+    window = Simulation(with_past(part, trace, 25, ordering=chosen.ordering), Options(Settings(chosen, "easy")))
+    window.run()
+    assert whole.estimates is not None
+    assert window.estimates is not None
+    np.testing.assert_array_equal(whole.estimates.forecasts.raw[25:], window.estimates.forecasts.raw)
+
+
+@pytest.mark.parametrize("rules", [(), ("policy",)])
+def test_histories_lose_nobody(rules: tuple[str, ...]) -> None:
+    """When all jobs have ended nobody counts as running or waiting, though some were stopped on the way."""
+    trace = generate("gpu", jobs=300, seed=4)
+    workload = prepare(trace, trace.cluster, estimates=small_model(), default_request_s=7200.0)
+    options = Options(Settings(choose_ordering("srtf"), "easy"), preemption=Preemption(rules))
+    simulation = Simulation(workload, options)
+    simulation.run()
+    assert simulation.estimates is not None
+    histories = simulation.estimates.forecasts.histories
+    assert bool(simulation.num_preemptions) == bool(rules)
+    assert not histories.of[:, [RUNNING, WAITING, STARTS_S]].any()
+    assert np.isnan(histories.started_s).all()
+    assert histories.of[:, COUNT].max() == (~workload.rejected).sum()
 
 
 def test_a_default_request_hides_the_run_time() -> None:

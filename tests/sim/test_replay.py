@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from shunter.scheduler.errors import TraceError, UsageError
 from shunter.sim.engine import TIES
-from shunter.sim.replay import jobs_hash, simulate
+from shunter.sim.replay import simulate
 from shunter.sim.result import Result
 from shunter.sim.run_folder import RUN_FILES
+from shunter.traces.periods import jobs_hash
 from shunter.traces.tables import Trace, pool
 from tests.properties.strategies import MODES, PLACES, POLICIES, lanes
 from tests.scheduler.cases import table

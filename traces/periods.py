@@ -8,14 +8,19 @@ is judged. Time order matters: a model that has seen jobs from after a test wind
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from shunter.scheduler.errors import BundleError, TraceError, UsageError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from shunter.traces.tables import Trace
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -36,7 +41,7 @@ class Period:
         trace: Name of the trace, for people.
         first: Row of the first job, in submit order.
         last: Row after the last job.
-        sha256: Content hash of the whole trace's jobs (``sim.replay.jobs_hash``), by which traces are told apart.
+        sha256: Content hash of the whole trace's jobs (``jobs_hash``), by which traces are told apart.
     """
 
     name: str
@@ -77,6 +82,28 @@ class Period:
         return period
 
 
+def jobs_hash(trace: Trace) -> str:
+    """SHA-256 of what a replay depends on: generated traces and windows have no file to be told apart by."""
+    digest = hashlib.sha256()
+    for name, dtype in trace.jobs.frame.schema.items():
+        if dtype.is_numeric():
+            digest.update(np.ascontiguousarray(trace.jobs.floats(name)).data)
+        else:
+            digest.update(_joined(trace.jobs.frame[name]).encode())
+    return digest.hexdigest()
+
+
+def _joined(column: pl.Series) -> str:
+    """Values of a column as Python writes them, with zero bytes between them."""
+    import polars as pl
+
+    texts = column.cast(pl.String)
+    if column.dtype == pl.Boolean:
+        texts = texts.str.to_titlecase()
+    joined: str = texts.fill_null("None").str.join("\0").item()
+    return joined
+
+
 def whole(trace: Trace, name: str = TEST) -> Period:
     """All jobs of a trace as one period."""
     return part(trace, name, 0, len(trace.jobs))
@@ -88,8 +115,6 @@ def part(trace: Trace, name: str, first: int, last: int) -> Period:
     Raises:
         TraceError: They do not lie inside the trace.
     """
-    from shunter.sim.replay import jobs_hash
-
     if not 0 <= first < last <= len(trace.jobs):
         raise TraceError(f"rows {first} to {last} do not lie inside {trace.name!r}, which has {len(trace.jobs)} jobs")
     return Period(name, trace.name, first, last, jobs_hash(trace))

@@ -7,9 +7,9 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from shunter.agents.periods import Period, overlap, overlapping, parse_trace, part, split, whole
 from shunter.scheduler.errors import TraceError, UsageError
 from shunter.traces.demo import demo_trace
+from shunter.traces.periods import Period, overlap, overlapping, parse_trace, part, split, whole
 from shunter.traces.tables import JobTable, Trace, make_jobs, pool
 
 
