@@ -36,6 +36,7 @@ class Plan:
         width: Units of the layer behind it.
         dropout: Share of the LSTM's last state left out.
         epochs: At most.
+        many_epochs: The same on a series with ``MANY_WINDOWS`` or more.
         patience: Epochs without a better validation before it ends.
         steps: Updates of an epoch, at most; fewer where the series has fewer windows, but not below ``least_steps``.
         least_steps: See there.
@@ -51,6 +52,7 @@ class Plan:
     width: int = 64
     dropout: float = 0.1
     epochs: int = 16
+    many_epochs: int = 36
     patience: int = 8
     steps: int = 100
     least_steps: int = 100
@@ -61,8 +63,13 @@ class Plan:
     heaviest: float = 10.0
     validation: int = 20_000
 
+    def epochs_for(self, num_windows: int) -> int:
+        """How many epochs a series with so many windows gets, at most."""
+        return self.many_epochs if num_windows >= MANY_WINDOWS else self.epochs
+
 
 FEW_WINDOWS = 30_000
+MANY_WINDOWS = 60_000
 
 
 @dataclass(frozen=True)
@@ -208,10 +215,10 @@ def train_member(
     check = material.tensors(thinned(material.validation, plan.validation), plan.heaviest)
     while not member.complete:
         started = time.monotonic()
-        loss = _epoch(member, material, plan, should_stop)
+        loss = _epoch(member, material, plan, budget_s, should_stop)
         if loss is None:
             break
-        _judge(member, plan, check, loss, budget_s, started)
+        _judge(member, plan.epochs_for(len(material.train)), plan.patience, check, loss, budget_s, started)
         if checkpoint is not None:
             member.save(checkpoint, expected)
         if report is not None:
@@ -219,7 +226,9 @@ def train_member(
     return member
 
 
-def _epoch(member: Member, material: Material, plan: Plan, should_stop: Callable[[], bool] | None) -> float | None:
+def _epoch(
+    member: Member, material: Material, plan: Plan, budget_s: float, should_stop: Callable[[], bool] | None
+) -> float | None:
     """One epoch; None where it was stopped."""
     number, many = len(member.curve), len(material.train)
     batch = plan.batch if many > FEW_WINDOWS else plan.batch // 2
@@ -230,11 +239,13 @@ def _epoch(member: Member, material: Material, plan: Plan, should_stop: Callable
     parts = material.tensors(material.train.take(drawn), plan.heaviest)
     order = torch.as_tensor(rng.permutation(len(drawn)))
     member.network.train()
+    # Where time is shorter than the epochs, the learning rate falls with the time.
+    late = member.curve[-1].spent_s / budget_s if member.curve else 0.0
     total = 0.0
     for step in range(steps):
         if should_stop is not None and should_stop():
             return None
-        share = (number + step / steps) / plan.epochs
+        share = max((number + step / steps) / plan.epochs_for(many), min(late, 1.0))
         for group in member.optimiser.param_groups:
             group["lr"] = plan.learning_rate * (0.02 + 0.49 * (1.0 + math.cos(math.pi * share)))
         sequence, context, targets, weight = (part[order[step * batch : (step + 1) * batch]] for part in parts)
@@ -252,7 +263,15 @@ def _epoch(member: Member, material: Material, plan: Plan, should_stop: Callable
     return total / steps
 
 
-def _judge(member: Member, plan: Plan, check: list[torch.Tensor], loss: float, budget_s: float, started: float) -> None:
+def _judge(
+    member: Member,
+    epochs: int,
+    patience: int,
+    check: list[torch.Tensor],
+    loss: float,
+    budget_s: float,
+    started: float,
+) -> None:
     """Look at validation, keep the best weights, and say whether that was the last epoch."""
     with torch.no_grad():
         found = float(pinball_loss(member.average(check[0], check[1]), check[2], check[3]))
@@ -263,8 +282,8 @@ def _judge(member: Member, plan: Plan, check: list[torch.Tensor], loss: float, b
     spent, epoch = before + time.monotonic() - started, len(member.curve) + 1
     values = [point.validation for point in member.curve] + [found]
     since = len(values) - 1 - int(np.argmin(values))
-    member.complete = epoch >= plan.epochs or since >= plan.patience or spent >= budget_s
-    share = 1.0 if member.complete else max(epoch / plan.epochs, spent / budget_s)
+    member.complete = epoch >= epochs or since >= patience or spent >= budget_s
+    share = 1.0 if member.complete else max(epoch / epochs, spent / budget_s)
     member.curve.append(Point(epoch, share, loss, found, min(values), spent))
 
 
