@@ -314,9 +314,7 @@ def _means(cell: IntArray, values: Mapping[str, FloatArray], cells: int) -> Floa
             continue
         known = ~np.isnan(column)
         counts = np.bincount(cell[known], minlength=cells)
-        # Sums of differences to one typical value, so that means of large numbers keep their last digits.
-        base = float(column[known][0]) if known.any() else 0.0
-        sums = np.bincount(cell[known], weights=column[known] - base, minlength=cells)
+        sums = np.bincount(cell[known], weights=column[known], minlength=cells)
         filled = counts > 0
-        grid[filled, i] = base + sums[filled] / counts[filled]
+        grid[filled, i] = sums[filled] / counts[filled]
     return grid

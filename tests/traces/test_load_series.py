@@ -43,6 +43,11 @@ def test_a_point_is_the_mean_of_the_samples_of_its_step_and_nan_without_any(
                 assert math.isnan(point)
 
 
+def test_the_mean_of_one_node_does_not_depend_on_how_large_others_are() -> None:
+    series = regular("s", [0, 0, 0], ["b", "a", "a"], {"load": [1.0, 0.0, 2e-29]}, step_s=1.0)
+    assert series.values[0, 1, 0] == np.float32(1e-29)
+
+
 @given(st.lists(SAMPLE, min_size=2, max_size=40), st.randoms(use_true_random=False))
 def test_the_order_of_the_samples_does_not_matter(samples: list[tuple[int, str, float]], random: object) -> None:
     shuffled = list(samples)
