@@ -26,7 +26,6 @@ from shunter.scheduler.types import FloatArray
 from shunter.sim.derived import Events, Timeline, outage_events, with_fragmentation
 from shunter.sim.engine import Simulation
 from shunter.sim.failures import CAUSE_DRAIN, CAUSES, Outages, Spans, spans_of
-from shunter.sim.fragmentation import Fragmentation
 from shunter.sim.lifecycle import Lifecycle
 from shunter.sim.power import downtimes, intensities, node_power, node_prices
 from shunter.sim.result import Result
@@ -147,6 +146,8 @@ def _tables(
         happened = None if outages is None else outage_events(outages)
         windows = windows_of_attempts(jobs, sink.finish(), happened)
         if options.placements and lifecycle.held.shed:
+            from shunter.sim.fragmentation import Fragmentation
+
             fragmentation = Fragmentation.of(simulation.workload, down)
     steps, log = Timeline(jobs, simulation.workload.elastic is not None), Events(jobs)
     for window in windows:

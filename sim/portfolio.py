@@ -18,11 +18,11 @@ from shunter.scheduler.errors import UsageError, nearest
 from shunter.scheduler.policies.registry import ChosenOrdering, Ordering, choose_ordering
 from shunter.scheduler.snapshot import JobColumns, QueueView
 from shunter.scheduler.types import FloatArray, IntArray
-from shunter.sim.lookahead import Experience, Scene, scene_of
 
 if TYPE_CHECKING:
     from shunter.scheduler.state import ClusterState
     from shunter.sim.engine import Options
+    from shunter.sim.lookahead import Scene
     from shunter.sim.workload import Workload
 
 NAME = "portfolio"
@@ -182,6 +182,8 @@ class Portfolio:
     """
 
     def __init__(self, policy: ChosenPortfolio, columns: JobColumns) -> None:
+        from shunter.sim.lookahead import Experience
+
         self.look = policy.look
         self.candidates = policy.candidates
         self.experience = Experience(columns)
@@ -231,6 +233,8 @@ class Portfolio:
 
     def decide(self, state: ClusterState, view: QueueView) -> int:
         """The candidate under which the waiting jobs do best; the present one, then the first among equals."""
+        from shunter.sim.lookahead import scene_of
+
         scores = [candidate.score(view) for candidate in self.candidates]
         places = np.stack([_places(score, state.queue) for score in scores]).min(axis=0)
         most = int(min(self.look.jobs, self.look.work // len(self.candidates)))

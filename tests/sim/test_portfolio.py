@@ -217,7 +217,7 @@ def test_what_it_looks_at_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(len(arguments[2]))
         return scene_of(*arguments)
 
-    monkeypatch.setattr("shunter.sim.portfolio.scene_of", noted)
+    monkeypatch.setattr("shunter.sim.lookahead.scene_of", noted)
     watched(generate("lublin99", jobs=300, seed=4), "portfolio:every=600,jobs=12")
     assert max(seen) == 12
     seen.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -208,3 +210,13 @@ def test_the_checksum_of_jobs_is_over_numbers_as_bytes_and_texts_as_python_write
         numbers = dtype.is_numeric()
         digest.update(np.asarray(missing, float).tobytes() if numbers else "\0".join(map(str, values)).encode())
     assert jobs_hash(trace) == digest.hexdigest()
+
+
+def test_importing_simulate_loads_nothing_heavy() -> None:
+    """Compiled code is loaded when something is replayed, so that ``--help`` and errors are quick."""
+    code = (
+        "import sys\nfrom shunter.sim import simulate\n"
+        "print([m for m in ('numba', 'polars', 'matplotlib', 'pydantic', 'torch') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
