@@ -7,10 +7,9 @@ held to ONNX Runtime when it is loaded. What does not fit is refused with the fi
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,12 +23,12 @@ from shunter.scheduler.guard import Seen
 from shunter.scheduler.learned import KernelScorer
 from shunter.scheduler.policies.registry import ChosenOrdering, Scorer, choose_ordering
 from shunter.scheduler.types import FloatArray
+from shunter.traces.bundles import CARD, FIGURES, MODEL, card_fields, read_bundle, session_of, sha256_of
 from shunter.traces.folders import write_whole
 
 if TYPE_CHECKING:
     from shunter.scheduler.kernels.network import Network
 
-MODEL, CARD, FIGURES = "model.onnx", "card.json", "figures"
 CARD_VERSION = 1
 KINDS = ("kernel", "linear", "attention")
 TRAINED_ON = ("general", "as-published")
@@ -120,18 +119,8 @@ class Card:
             raise BundleError("not a JSON object")
         if document.get("version") != CARD_VERSION:
             raise BundleError(f"version: {document.get('version')!r}, this program reads {CARD_VERSION}")
-        known = {f.name for f in fields(cls)}
-        for name in document:
-            if name not in known:
-                raise BundleError(f"{name}: unknown field{nearest(name, sorted(known))}")
-        for name in ("kind", "low", "high", "features", "model_sha256"):
-            if name not in document:
-                raise BundleError(f"{name}: missing")
-        lists = {"low", "high", "traces", "seeds"}
-        for name in lists & document.keys():
-            if not isinstance(document[name], list):
-                raise BundleError(f"{name}: not a list")
-        given: dict[str, Any] = {name: tuple(value) if name in lists else value for name, value in document.items()}
+        required = ("kind", "low", "high", "features", "model_sha256")
+        given = card_fields(cls, document, required=required, lists=("low", "high", "traces", "seeds"))
         return cls(**given)
 
     def as_json(self) -> dict[str, Any]:
@@ -198,16 +187,10 @@ class Bundle:
 
     @cached_property
     def _session(self) -> Any:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # errors are raised, and told once
         try:
-            return onnxruntime.InferenceSession(self.onnx, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors have no common base
-            first = str(error).splitlines()[0]
-            raise BundleError(f"{self.path / MODEL}: ONNX Runtime cannot load it: {first}") from None
+            return session_of(self.onnx)
+        except BundleError as error:
+            raise BundleError(f"{self.path / MODEL}: {error}") from None
 
     def check(self) -> None:
         """Make sure that the network takes and gives what it should, and that compiled scores are its scores.
@@ -228,7 +211,7 @@ class Bundle:
         probe = self._probe()
         try:
             theirs = self._runtime_scores(probe)
-        except Exception as error:  # as above
+        except Exception as error:  # ONNX Runtime's errors have no common base
             raise BundleError(f"{file}: cannot score {PROBES} jobs: {str(error).splitlines()[0]}") from None
         if not np.isfinite(theirs).all():
             raise BundleError(f"{file}: scores of usual features are no finite numbers")
@@ -257,24 +240,7 @@ def load_bundle(path: Path) -> Bundle:
     Raises:
         BundleError: A file is missing or damaged, or the model does not fit this program; says which field.
     """
-    if not path.is_dir():
-        raise BundleError(f"{path}: no such folder; a model bundle is a folder with {MODEL} and {CARD}")
-    try:
-        card_text, onnx = (path / CARD).read_bytes(), (path / MODEL).read_bytes()
-    except OSError as error:
-        raise BundleError(f"{error.filename}: cannot be read: {error.strerror}; is this a model bundle?") from None
-    try:
-        card = Card.from_json(json.loads(card_text))
-    except ValueError:
-        raise BundleError(f"{path / CARD}: not JSON") from None
-    except BundleError as error:
-        raise BundleError(f"{path / CARD}: {error}") from None
-    digest = hashlib.sha256(onnx).hexdigest()
-    if digest != card.model_sha256:
-        raise BundleError(
-            f"{path / MODEL}: cut short or changed: its SHA-256 begins with {digest[:12]}, that of the card's field "
-            f"model_sha256 with {card.model_sha256[:12]!r}"
-        )
+    card, onnx = read_bundle(path, Card.from_json, lambda card: card.model_sha256, what="a model bundle")
     bundle = Bundle(path, card, onnx)
     bundle.check()
     return bundle
@@ -293,7 +259,7 @@ def write_bundle(folder: Path, onnx: bytes, card: Card, figures: Mapping[str, by
         BundleError: The network does not fit the card.
         OutputError: The folder cannot be written, or holds something else.
     """
-    card = replace(card, model_sha256=hashlib.sha256(onnx).hexdigest())
+    card = replace(card, model_sha256=sha256_of(onnx))
     Bundle(folder, card, onnx).check()
     text = json.dumps(card.as_json(), indent=1, sort_keys=True) + "\n"
     drawn = {f"{FIGURES}/{name}": contents for name, contents in (figures or {}).items()}

@@ -121,7 +121,8 @@ def learned(folder: Path, label: str, protocol: Protocol) -> Contender:
         BundleError: The bundle cannot be used, or its card does not say what it was trained on.
         UsageError: Its network cannot run under the protocol.
     """
-    from shunter.agents.bundle import CARD, load_bundle
+    from shunter.agents.bundle import load_bundle
+    from shunter.traces.bundles import CARD
 
     bundle = load_bundle(folder)
     card = bundle.card

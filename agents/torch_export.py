@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
-from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from shunter.agents.networks import AttentionNetwork, KernelNetwork, QueueNetwork, to_compiled
-from shunter.scheduler.errors import ShunterError
+from shunter.traces.bundles import ParityError, quiet, session_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 TOLERANCE = 1e-5
 """Largest difference between a score in torch and in ONNX Runtime, for scores of the size of 1."""
 
 QUEUE_LENGTHS = (1, 2, 37, 1000)
-
-
-class ParityError(ShunterError):
-    """An exported network does not score as the trained one: it is not written."""
 
 
 def to_onnx(network: QueueNetwork) -> bytes:
@@ -36,7 +28,7 @@ def to_onnx(network: QueueNetwork) -> bytes:
     assert isinstance(network, AttentionNetwork)
     num_features = len(network.skip)
     example = torch.zeros(5, num_features)
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             network.eval(),
             (example,),
@@ -59,11 +51,7 @@ def check_parity(network: QueueNetwork, onnx: bytes, seed: int = 0) -> float:
     Raises:
         ParityError: It is above ``TOLERANCE``.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    session = session_of(onnx)
     num_features = len(next(iter(network.parameters())))
     rng, worst = np.random.default_rng(seed), 0.0
     for length in QUEUE_LENGTHS:
@@ -77,16 +65,3 @@ def check_parity(network: QueueNetwork, onnx: bytes, seed: int = 0) -> float:
     if not worst <= TOLERANCE:
         raise ParityError(f"the exported network differs from the trained one by {worst:.2g}, above {TOLERANCE:g}")
     return worst
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter is talkative: notes on standard output and warnings about its own parts."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

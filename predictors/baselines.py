@@ -6,6 +6,7 @@ interval from its own errors there: their empirical quantiles in units of the wi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,15 +27,15 @@ RIDGES = (1e-3, 1e-1, 1e1, 1e3)
 """Penalties that linear autoregression is tried with, over windows."""
 
 
-class _Empirical:
+class _Empirical(ABC):
     """Medians from ``medians``, intervals from the quantiles of its errors in validation."""
 
     name = ""
     offsets: FloatArray
 
+    @abstractmethod
     def medians(self, history: FloatArray, encoded: Encoded) -> FloatArray:
         """(B, HORIZON) point forecasts."""
-        raise NotImplementedError
 
     def forecast(self, history: FloatArray, time_s: FloatArray, scales: NodeScales | None = None) -> FloatArray:
         """Quantiles, as ``Forecaster`` says."""

@@ -12,7 +12,8 @@ from shunter.predictors.decoding import Decoding
 from shunter.predictors.scaling import NodeScales
 from shunter.predictors.shapes import HISTORY, HORIZON, QUANTILES
 from shunter.predictors.windows import MOST_FEATURES
-from shunter.scheduler.errors import BundleError, nearest
+from shunter.scheduler.errors import BundleError
+from shunter.traces.bundles import card_fields
 
 KIND = "load-lstm"
 CARD_VERSION = 1
@@ -111,17 +112,7 @@ class ForecastCard:
         """
         if not isinstance(document, dict):
             raise BundleError("not a JSON object")
-        known = {each.name for each in fields(cls)}
-        for name in document:
-            if name not in known:
-                raise BundleError(f"{name}: unknown field{nearest(name, sorted(known))}")
-        for name in ("kind", *sorted(_REQUIRED)):
-            if name not in document:
-                raise BundleError(f"{name}: missing")
-        for name in _LISTS & document.keys():
-            if not isinstance(document[name], list):
-                raise BundleError(f"{name}: not a list")
-        given: dict[str, Any] = {name: tuple(v) if name in _LISTS else v for name, v in document.items()}
+        given = card_fields(cls, document, required=("kind", *sorted(_REQUIRED)), lists=_LISTS)
         return cls(**given)
 
     def as_json(self) -> dict[str, Any]:

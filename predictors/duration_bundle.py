@@ -6,10 +6,9 @@ and held to ONNX Runtime when the bundle is written. What does not fit is refuse
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ import numpy as np
 
 from shunter.predictors.tree_files import INPUT, OUTPUT, read_forest
 from shunter.scheduler.durations import RATE, SCHEMA, WINDOW, RunModel
-from shunter.scheduler.errors import BundleError, nearest
+from shunter.scheduler.errors import BundleError
+from shunter.traces.bundles import CARD, FIGURES, MODEL, card_fields, kind_of, read_bundle, session_of, sha256_of
 from shunter.traces.folders import write_whole
 
-MODEL, CARD, FIGURES = "model.onnx", "card.json", "figures"
 KIND = "durations"
 CARD_VERSION = 1
 
@@ -108,18 +107,8 @@ class DurationCard:
             raise BundleError("not a JSON object")
         if document.get("kind") != KIND:
             raise BundleError(f"kind: {document.get('kind')!r}, expected {KIND!r}: not a predictor of run times")
-        known = {f.name for f in fields(cls)}
-        for name in document:
-            if name not in known:
-                raise BundleError(f"{name}: unknown field{nearest(name, sorted(known))}")
-        for name in ("levels", "expected", "features", "model_sha256"):
-            if name not in document:
-                raise BundleError(f"{name}: missing")
-        lists = {"levels", "traces", "seeds"}
-        for name in lists & document.keys():
-            if not isinstance(document[name], list):
-                raise BundleError(f"{name}: not a list")
-        given: dict[str, Any] = {name: tuple(value) if name in lists else value for name, value in document.items()}
+        required = ("levels", "expected", "features", "model_sha256")
+        given = card_fields(cls, document, required=required, lists=("levels", "traces", "seeds"))
         return cls(**given)
 
     def as_json(self) -> dict[str, Any]:
@@ -144,11 +133,7 @@ class DurationBundle:
 
 def is_durations(path: Path) -> bool:
     """Whether a folder's card says that it is a predictor of run times; nothing else of it is looked at."""
-    try:
-        document = json.loads((path / CARD).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(document, dict) and document.get("kind") == KIND
+    return kind_of(path) == KIND
 
 
 def load_durations(path: Path, name: str | None = None) -> DurationBundle:
@@ -161,24 +146,7 @@ def load_durations(path: Path, name: str | None = None) -> DurationBundle:
     Raises:
         BundleError: A file is missing or damaged, or the model does not fit this program; says which field.
     """
-    if not path.is_dir():
-        raise BundleError(f"{path}: no such folder; a predictor's bundle is a folder with {MODEL} and {CARD}")
-    try:
-        text, onnx = (path / CARD).read_bytes(), (path / MODEL).read_bytes()
-    except OSError as error:
-        raise BundleError(f"{error.filename}: cannot be read: {error.strerror}; is this a model bundle?") from None
-    try:
-        card = DurationCard.from_json(json.loads(text))
-    except ValueError:
-        raise BundleError(f"{path / CARD}: not JSON") from None
-    except BundleError as error:
-        raise BundleError(f"{path / CARD}: {error}") from None
-    digest = hashlib.sha256(onnx).hexdigest()
-    if digest != card.model_sha256:
-        raise BundleError(
-            f"{path / MODEL}: cut short or changed: its SHA-256 begins with {digest[:12]}, that of the card's field "
-            f"model_sha256 with {card.model_sha256[:12]!r}"
-        )
+    card, onnx = read_bundle(path, DurationCard.from_json, lambda card: card.model_sha256, what="a predictor's bundle")
     return DurationBundle(path, card, _model(path / MODEL, onnx, card, name or f"model:{path.resolve().name}"))
 
 
@@ -203,7 +171,7 @@ def write_durations(
         BundleError: ONNX Runtime tells other run times than the compiled trees, or the trees do not fit the card.
         OutputError: The folder cannot be written, or holds something else.
     """
-    card = replace(card, model_sha256=hashlib.sha256(onnx).hexdigest())
+    card = replace(card, model_sha256=sha256_of(onnx))
     check_parity(folder / MODEL, onnx, _model(folder / MODEL, onnx, card, "written"))
     text = json.dumps(card.as_json(), indent=1, sort_keys=True) + "\n"
     files = {MODEL: onnx, CARD: text.encode()} | {f"{FIGURES}/{name}": png for name, png in (figures or {}).items()}
@@ -217,21 +185,17 @@ def check_parity(file: Path, onnx: bytes, model: RunModel) -> float:
     Raises:
         BundleError: It is too large, or ONNX Runtime cannot run the file.
     """
-    import onnxruntime
-
     from shunter.scheduler.kernels.durations import TYPICAL
     from shunter.scheduler.kernels.forest import predict_rows
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
     random = np.random.default_rng(0)
     probe = random.normal(0.0, 3.0, (PROBES, SCHEMA.size)).astype(np.float32)
     probe[random.random(probe.shape) < 0.2] = np.nan
     probe[:, TYPICAL] = random.uniform(0.0, 14.0, PROBES)
     try:
-        session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-        theirs = session.run([OUTPUT], {INPUT: probe})[0]
+        theirs = session_of(onnx).run([OUTPUT], {INPUT: probe})[0]
+    except BundleError as error:
+        raise BundleError(f"{file}: {error}") from None
     except Exception as error:  # ONNX Runtime's errors have no common base
         raise BundleError(f"{file}: ONNX Runtime cannot run it: {str(error).splitlines()[0]}") from None
     rows = probe.astype(np.float64)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import logging
 import tempfile
-import warnings
-from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +11,10 @@ import numpy as np
 import torch
 
 from shunter.predictors.card import CONTEXT, OUTPUT, SEQUENCE
-from shunter.predictors.runtime import answers, session_of
+from shunter.predictors.runtime import answers
 from shunter.predictors.scaling import sizes
 from shunter.predictors.shapes import HISTORY
-from shunter.scheduler.errors import ShunterError
+from shunter.traces.bundles import ParityError, quiet, session_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,16 +30,12 @@ OPSET = 17
 BATCHES = (1, 2, 37, 1000)
 
 
-class ParityError(ShunterError):
-    """An exported network does not answer as the trained one: it is not written."""
-
-
 def to_onnx(network: Ensemble, num_features: int) -> bytes:
     """The network as ONNX: ``sequence`` and ``context`` of any number of nodes in, ``quantiles`` out."""
     channels, facts = sizes(num_features)
     example = (torch.zeros(2, HISTORY, channels), torch.zeros(2, facts))
     buffer = io.BytesIO()
-    with _quiet():
+    with quiet():
         torch.onnx.export(
             network.eval(),
             example,
@@ -83,7 +76,7 @@ def to_int8(onnx: bytes) -> bytes:
     """The file with eight-bit weights, quantised dynamically (``onnxruntime.quantization``)."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         before, after = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
         before.write_bytes(onnx)
         quantize_dynamic(before, after, weight_type=QuantType.QInt8)
@@ -105,16 +98,3 @@ def probes(num_features: int, seed: int) -> Iterator[tuple[Float32Array, Float32
             rng.normal(size=(batch, HISTORY, channels)).astype(np.float32),
             rng.normal(size=(batch, facts)).astype(np.float32),
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporters are talkative: notes on standard output, logs, and warnings about their own parts."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -13,9 +13,10 @@ import numpy as np
 
 from shunter.predictors.decoding import possible
 from shunter.predictors.reasons import Reason
-from shunter.predictors.runtime import answers, check_network, session_of
+from shunter.predictors.runtime import answers, check_network
 from shunter.predictors.scaling import NodeScales, encode
 from shunter.predictors.shapes import HISTORY, HORIZON, fan
+from shunter.traces.bundles import session_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

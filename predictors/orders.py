@@ -23,11 +23,12 @@ from shunter.predictors.evaluation import forecast_windows
 from shunter.predictors.export import check_parity, int8_error, to_int8, to_onnx
 from shunter.predictors.judging import Parts, baselines, calibration_of, figures, judge_series
 from shunter.predictors.load import LoadForecaster
-from shunter.predictors.runtime import answers, session_of
+from shunter.predictors.runtime import answers
 from shunter.predictors.scaling import NodeScales, encode
 from shunter.predictors.shapes import HISTORY, HORIZON, MEDIAN
 from shunter.predictors.training import Material, Member, Plan, Point, ensemble, train_member
 from shunter.predictors.windows import MOST_FEATURES, thinned
+from shunter.traces.bundles import session_of
 
 if TYPE_CHECKING:
     from shunter.scheduler.types import FloatArray

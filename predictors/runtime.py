@@ -20,23 +20,6 @@ TOGETHER = 128
 """Nodes of a call: their states stay in the processor's cache."""
 
 
-def session_of(onnx: bytes) -> Any:
-    """A session on one thread.
-
-    Raises:
-        BundleError: It is no network that ONNX Runtime can load.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # errors are raised, and told once
-    try:
-        return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors have no common base
-        raise BundleError(f"ONNX Runtime cannot load it: {str(error).splitlines()[0]}") from None
-
-
 def answers(session: Any, sequence: Float32Array, context: Float32Array) -> Float32Array:
     """(B, HORIZON, 3) of (B, HISTORY, C) and (B, K) inputs, some nodes at a time."""
     parts = [
@@ -64,7 +47,7 @@ def check_network(session: Any, num_features: int) -> None:
     sequence = rng.normal(size=(2, HISTORY, channels)).astype(np.float32)
     try:
         answer = answers(session, sequence, rng.normal(size=(2, facts)).astype(np.float32))
-    except Exception as error:  # as above
+    except Exception as error:  # ONNX Runtime's errors have no common base
         raise BundleError(f"cannot forecast two nodes: {str(error).splitlines()[0]}") from None
     if answer.shape != (2, HORIZON, len(QUANTILES)) or not np.isfinite(answer).all():
         raise BundleError(f"answers {answer.shape}, or no finite numbers; expected {(2, HORIZON, len(QUANTILES))}")

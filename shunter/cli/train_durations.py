@@ -59,8 +59,8 @@ def durations_command(
     from dataclasses import replace
 
     from shunter.predictors.boosting import Boosting
-    from shunter.predictors.duration_bundle import CARD
     from shunter.predictors.durations import LEVELS, Order, Stopped, train, write_trained
+    from shunter.traces.bundles import CARD
 
     if level not in LEVELS:
         raise UsageError(f"--level {level:g}: expected one of {', '.join(f'{known:g}' for known in LEVELS)}")
@@ -217,7 +217,7 @@ def test_period(trace: Trace) -> Period:
 
 def refuse_seen(bundle: DurationBundle, trace: Trace, period: Period, *, allow_overlap: bool, quiet: bool) -> None:
     """Raise UsageError where the predictor was trained or chosen on jobs of a period, unless that is allowed."""
-    from shunter.predictors.duration_bundle import CARD
+    from shunter.traces.bundles import CARD
     from shunter.traces.periods import overlapping, seen_by
 
     pairs = overlapping([period], seen_by(bundle.card.traces, str(bundle.path / CARD)))
