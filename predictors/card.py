@@ -20,6 +20,9 @@ CARD_VERSION = 1
 SEQUENCE, CONTEXT, OUTPUT = "sequence", "context", "quantiles"
 """Names of the network's inputs and output."""
 
+PER_FEATURE = ("step", "low", "high")
+"""Fields of ``NodeScales`` with a number for each feature."""
+
 
 @dataclass(frozen=True)
 class ForecastCard:
@@ -29,10 +32,10 @@ class ForecastCard:
         kind: ``load-lstm``.
         features: Names; the first one is forecast.
         units: Of the features.
-        step_s: Seconds between two points.
+        step_s: Seconds between two points; the shortest that it learned from where it knows no nodes: it takes any.
         dated: Whether the times are dates.
         cycles: How much of the calendar it uses: 0 nothing, 1 the time of day, 2 the day of the week as well.
-        nodes: Names of the nodes that it was trained on.
+        nodes: Names of the nodes that it was trained on; none for one that knows only what histories say.
         scales: What is known of them: lists by the fields of ``NodeScales``.
         belief: Of ``Decoding``.
         threshold: Of ``Decoding``.
@@ -99,7 +102,7 @@ class ForecastCard:
             _numbers(name, getattr(self, name), shape)
         for each in fields(NodeScales):
             shape = (
-                (len(self.nodes), len(self.features)) if each.name in ("step", "low", "high") else (len(self.nodes),)
+                (len(self.nodes), len(self.features)) if self.nodes and each.name in PER_FEATURE else (len(self.nodes),)
             )
             _numbers(f"scales.{each.name}", self.scales.get(each.name), shape)
 
@@ -121,7 +124,10 @@ class ForecastCard:
 
     def node_scales(self) -> NodeScales:
         """What is known of its nodes."""
-        return NodeScales(**{each.name: np.asarray(self.scales[each.name], np.float64) for each in fields(NodeScales)})
+        rows = {each.name: np.asarray(self.scales[each.name], np.float64) for each in fields(NodeScales)}
+        if not self.nodes:  # no rows say nothing of their length
+            rows |= {name: np.zeros((0, len(self.features))) for name in PER_FEATURE}
+        return NodeScales(**rows)
 
     def decoding(self) -> Decoding:
         """How its network's numbers become forecasts."""

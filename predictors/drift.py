@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from shunter.predictors.scaling import NodeScales
-    from shunter.scheduler.types import BoolArray, FloatArray
+    from shunter.scheduler.types import BoolArray, FloatArray, IntArray
 
 PSI_LIMIT = 0.25
 """From here on a shift is called large (Siddiqi, Credit Risk Scorecards, 2006)."""
@@ -85,11 +85,55 @@ class Reference:
 
     def indices(self, values: npt.NDArray[np.floating], scales: NodeScales) -> tuple[float, float]:
         """Population stability index of the changes and the levels of (T, N) recent loads; 0 where there are few."""
+        return self.indices_of(*self.counts(values, scales))
+
+    def counts(self, values: npt.NDArray[np.floating], scales: NodeScales) -> tuple[IntArray, IntArray]:
+        """How many changes and levels of (T, N) loads fall into each bin."""
         changes, levels = told(values, scales)
-        if min(len(changes), len(levels)) < LEAST_POINTS:
+        return counts_of(changes, np.asarray(self.changes)), counts_of(levels, np.asarray(self.levels))
+
+    def indices_of(self, changes: IntArray, levels: IntArray) -> tuple[float, float]:
+        """The same of what has been counted."""
+        if min(changes.sum(), levels.sum()) < LEAST_POINTS:
             return 0.0, 0.0
-        found = shares_of(changes, np.asarray(self.changes)), shares_of(levels, np.asarray(self.levels))
-        return stability(np.asarray(self.change_shares), found[0]), stability(np.asarray(self.level_shares), found[1])
+        return (
+            stability(np.asarray(self.change_shares), changes / changes.sum()),
+            stability(np.asarray(self.level_shares), levels / levels.sum()),
+        )
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Into which bins the loads of the last day fell, all nodes together: (P, bins) counts, oldest step first.
+
+    Counts instead of the loads: a step then costs the same whatever a day holds, in time as in memory.
+    """
+
+    changes: IntArray
+    levels: IntArray
+
+    @classmethod
+    def begin(cls, reference: Reference | None) -> Tally:
+        """Nothing counted yet."""
+        bins = (1, 1) if reference is None else (len(reference.change_shares), len(reference.level_shares))
+        return cls(np.zeros((0, bins[0]), np.int64), np.zeros((0, bins[1]), np.int64))
+
+    def __len__(self) -> int:
+        return len(self.changes)
+
+    def counting(
+        self, reference: Reference, before: FloatArray, now: FloatArray, scales: NodeScales, most: int
+    ) -> Tally:
+        """With the step from some (N,) loads to the next ones; at most so many steps are kept."""
+        changes, _ = reference.counts(np.stack([before, now]), scales)
+        _, levels = reference.counts(now[None], scales)
+        return Tally(
+            np.concatenate([self.changes, changes[None]])[-most:], np.concatenate([self.levels, levels[None]])[-most:]
+        )
+
+    def indices(self, reference: Reference) -> tuple[float, float]:
+        """Population stability index of changes and of levels."""
+        return reference.indices_of(self.changes.sum(axis=0), self.levels.sum(axis=0))
 
 
 def told(values: npt.NDArray[np.floating], scales: NodeScales) -> tuple[FloatArray, FloatArray]:
@@ -109,10 +153,14 @@ def _edges(values: FloatArray) -> tuple[float, ...]:
     return tuple(cuts.tolist())
 
 
+def counts_of(values: FloatArray, edges: FloatArray) -> IntArray:
+    """Values in each bin; a value on an edge belongs to the lower bin."""
+    return np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1).astype(np.int64)
+
+
 def shares_of(values: FloatArray, edges: FloatArray) -> FloatArray:
-    """Share of values in each bin; a value on an edge belongs to the lower bin."""
-    counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
-    found: FloatArray = counts / max(1, len(values))
+    """Share of values in each bin."""
+    found: FloatArray = counts_of(values, edges) / max(1, len(values))
     return found
 
 

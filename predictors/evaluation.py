@@ -38,9 +38,12 @@ class Forecasts:
     quantiles: FloatArray
 
 
-def forecast_windows(forecaster: Forecaster, windows: Windows, scales: NodeScales) -> Forecasts:
-    """Ask a forecaster about all windows."""
-    parts = [forecaster.forecast(part.history(), part.time_s(), scales.take(part.nodes)) for part in windows.chunks()]
+def forecast_windows(forecaster: Forecaster, windows: Windows, scales: NodeScales | None) -> Forecasts:
+    """Ask a forecaster about all windows, telling it what is known of the nodes, or nothing."""
+    parts = [
+        forecaster.forecast(part.history(), part.time_s(), None if scales is None else scales.take(part.nodes))
+        for part in windows.chunks()
+    ]
     return Forecasts(forecaster.name, np.concatenate(parts) if parts else np.zeros((0, HORIZON, len(QUANTILES))))
 
 

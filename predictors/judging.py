@@ -17,6 +17,7 @@ import numpy as np
 from shunter.predictors.baselines import BoostedTrees, Ewma, LinearAutoregression, Persistence, SeasonalNaive
 from shunter.predictors.conformal import Calibration, calibrated
 from shunter.predictors.evaluation import Forecasts, covered, forecast_windows, judge, naive_errors, pinball
+from shunter.predictors.load import LoadForecaster
 from shunter.predictors.scaling import NodeScales, cycles_of, encode
 from shunter.predictors.shapes import HIGH, HORIZON, LOW, MEDIAN
 from shunter.predictors.windows import Windows, of_some_nodes, split, windows_in
@@ -95,17 +96,26 @@ def baselines(parts: Parts, *, trees: bool = True, report: Callable[[str], None]
     return found
 
 
-def scales_of(windows: Windows, scales: NodeScales) -> FloatArray:
+def scales_of(windows: Windows, scales: NodeScales | None) -> FloatArray:
     """(M,) scales of windows, that calibration counts in."""
-    found = [encode(part.history(), part.time_s(), scales.take(part.nodes)).scale for part in windows.chunks()]
+    found = [
+        encode(part.history(), part.time_s(), None if scales is None else scales.take(part.nodes)).scale
+        for part in windows.chunks()
+    ]
     return np.concatenate(found) if found else np.zeros(0)
+
+
+def known_to(forecaster: Forecaster, parts: Parts) -> NodeScales | None:
+    """What a forecaster is told of a series' nodes: nothing where it learns that from histories, as in operation."""
+    return None if isinstance(forecaster, LoadForecaster) and forecaster.general else parts.scales
 
 
 def calibration_of(parts: Parts, forecaster: Forecaster) -> Calibration:
     """What calibration has learned by the end of the validation part, with nothing pending."""
-    quantiles = forecast_windows(forecaster, parts.validation, parts.scales).quantiles
+    scales = known_to(forecaster, parts)
+    quantiles = forecast_windows(forecaster, parts.validation, scales).quantiles
     begun = Calibration.begin(len(parts.series.nodes))
-    state, _ = calibrated(begun, parts.validation, quantiles, scales_of(parts.validation, parts.scales))
+    state, _ = calibrated(begun, parts.validation, quantiles, scales_of(parts.validation, scales))
     return Calibration.begin(len(parts.series.nodes), state.offset, state.size)
 
 
@@ -117,9 +127,10 @@ def judge_series(
     The document has ``errors`` by forecaster (``lstm+conformal`` is the same medians with calibrated intervals),
     ``against`` each other one, and ``calibrated`` with the coverage of intervals that have a width.
     """
-    mine = forecast_windows(forecaster, parts.test, parts.scales)
+    scales = known_to(forecaster, parts)
+    mine = forecast_windows(forecaster, parts.test, scales)
     theirs = [forecast_windows(other, parts.test, parts.scales) for other in others]
-    scale = scales_of(parts.test, parts.scales)
+    scale = scales_of(parts.test, scales)
     _, quantiles = calibrated(calibration_of(parts, forecaster), parts.test, mine.quantiles, scale)
     after = Forecasts(f"{mine.name}+conformal", quantiles)
     document = judge([*theirs, mine], parts.test, parts.naive, subject=mine.name, seed=seed)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shunter.predictors.conformal import Calibration, adjust, learn, remember
-from shunter.predictors.drift import ALARM, LEAST_POINTS, PSI_LIMIT, Drift, Guard, Reference
+from shunter.predictors.drift import ALARM, PSI_LIMIT, Drift, Guard, Reference, Tally
 from shunter.predictors.reasons import Reason
 from shunter.predictors.shapes import HISTORY, HORIZON, MEDIAN
+from shunter.scheduler.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,7 @@ class LiveState:
 
     Attributes:
         nodes: (N,) names.
-        new: (N,) unknown from training.
+        places: (N,) rows on the forecaster's card; -1 for nodes unknown from training.
         history: (N, HISTORY, F).
         points: (N,) since a node was first measured, at most HISTORY.
         now_s: Time of the last point; NaN before the first.
@@ -42,12 +43,12 @@ class LiveState:
         guard: Against persistence.
         raw: (HORIZON, N, HORIZON) the network's medians, newest first.
         naive: (HORIZON, N) last values that they were made from.
-        recent: (P, N) loads of the last day, oldest first.
+        recent: Into which bins the loads of the last day fell, those of nodes known from training.
         told: Drifts that were told already.
     """
 
     nodes: tuple[str, ...]
-    new: BoolArray
+    places: IntArray
     history: FloatArray
     points: IntArray
     now_s: float
@@ -55,7 +56,7 @@ class LiveState:
     guard: Guard
     raw: FloatArray
     naive: FloatArray
-    recent: FloatArray
+    recent: Tally
     told: frozenset[Drift] = frozenset()
 
 
@@ -80,22 +81,30 @@ class LiveForecaster:
     Args:
         forecaster: A loaded bundle.
         guarded: Whether persistence answers for a node while it was better over the last day.
+        step_s: Seconds from one step to the next. Only a forecaster that knows no nodes takes any; others have theirs.
+
+    Raises:
+        UsageError: Another step than the forecaster's.
     """
 
-    def __init__(self, forecaster: LoadForecaster, *, guarded: bool = True) -> None:
+    def __init__(self, forecaster: LoadForecaster, *, guarded: bool = True, step_s: float | None = None) -> None:
         self.forecaster = forecaster
         self.guarded = guarded
+        self.step_s = forecaster.card.step_s if step_s is None else step_s
+        if not (np.isfinite(self.step_s) and self.step_s > 0):
+            raise UsageError(f"a step of {self.step_s!r} s, expected a positive number")
+        if self.step_s != forecaster.card.step_s and not forecaster.general:
+            raise UsageError(f"a step of {self.step_s:g} s, this forecaster has steps of {forecaster.card.step_s:g} s")
         card = forecaster.card
         self.reference = Reference.from_json(card.reference) if card.reference else None
-        self.day_points = int(np.clip(round(DAY_S / card.step_s), HISTORY, MOST_DAY_POINTS))
+        self.day_points = int(np.clip(round(DAY_S / self.step_s), HISTORY, MOST_DAY_POINTS))
 
     def begin(self, nodes: Sequence[str]) -> LiveState:
         """Nothing measured yet."""
         card, many = self.forecaster.card, len(nodes)
-        known = set(card.nodes)
         return LiveState(
             nodes=tuple(nodes),
-            new=np.array([name not in known for name in nodes], dtype=bool),
+            places=self.forecaster.places_of(nodes),
             history=np.full((many, HISTORY, len(card.features)), np.nan),
             points=np.zeros(many, np.int64),
             now_s=float("nan"),
@@ -103,7 +112,7 @@ class LiveForecaster:
             guard=Guard.begin(many),
             raw=np.full((HORIZON, many, HORIZON), np.nan),
             naive=np.full((HORIZON, many), np.nan),
-            recent=np.empty((0, many)),
+            recent=Tally.begin(self.reference),
         )
 
     def with_nodes(self, state: LiveState, nodes: Sequence[str]) -> LiveState:
@@ -118,8 +127,6 @@ class LiveForecaster:
             return np.moveaxis(found, 0, axis)
 
         mine, theirs = fresh.calibration, state.calibration
-        recent = np.full((len(state.recent), len(nodes)), np.nan)
-        recent[:, to] = state.recent[:, of]
         return replace(
             fresh,
             history=moved(fresh.history, state.history, 0),
@@ -140,7 +147,7 @@ class LiveForecaster:
             ),
             raw=moved(fresh.raw, state.raw, 1),
             naive=moved(fresh.naive, state.naive, 1),
-            recent=recent,
+            recent=state.recent,
             told=state.told,
         )
 
@@ -154,21 +161,23 @@ class LiveForecaster:
                 nothing, and persistence answers.
         """
         given = _shaped(values, state.history.shape)
-        ahead = 1.0 if np.isnan(state.now_s) else (now_s - state.now_s) / self.forecaster.card.step_s
+        ahead = 1.0 if np.isnan(state.now_s) else (now_s - state.now_s) / self.step_s
         if not (np.isfinite(now_s) and ahead >= 0.5):
-            answer, _ = self._answer(state, state.history, state.now_s)
+            scales, new = self.forecaster.scales_at(state.places, state.history)
+            answer = self._answer(state, scales, new, state.now_s)
             return state, LiveAnswer(answer.instead(np.ones(len(state.nodes), bool), Reason.CLOCK))
         for _ in range(min(round(ahead) - 1, HISTORY + HORIZON)):
             state = self._unforecast(self._noted(state, np.full_like(given, np.nan)))
         state = self._noted(state, given)
-        answer, scales = self._answer(state, state.history, now_s)
+        scales, new = self.forecaster.scales_at(state.places, state.history)
+        answer = self._answer(state, scales, new, now_s)
         model = np.where((answer.reasons == Reason.MODEL)[:, None], answer.quantiles[..., MEDIAN], np.nan)
         naive = answer.persistence[:, 0, MEDIAN]
         if self.guarded:
             answer = answer.instead(state.guard.losing(), Reason.LOSING)
         shown = adjust(state.calibration, answer.quantiles, answer.scale)
         shown = np.maximum(shown, np.where(scales.low[:, 0] >= 0, 0.0, -np.inf)[:, None, None])
-        events, psi = self._drifts(state, scales)
+        events, psi = self._drifts(state)
         state = replace(
             state,
             now_s=now_s,
@@ -179,10 +188,9 @@ class LiveForecaster:
         )
         return state, LiveAnswer(replace(answer, quantiles=shown), events, psi)
 
-    def _answer(self, state: LiveState, history: FloatArray, now_s: float) -> tuple[Answer, NodeScales]:
-        scales, new = self.forecaster.scales_of(state.nodes, history)
+    def _answer(self, state: LiveState, scales: NodeScales, new: BoolArray, now_s: float) -> Answer:
         time_s = np.full(len(state.nodes), now_s)
-        return self.forecaster.answer(history, time_s, scales, new=new, points=state.points), scales
+        return self.forecaster.answer(state.history, time_s, scales, new=new, points=state.points)
 
     def _noted(self, state: LiveState, given: FloatArray) -> LiveState:
         """The state a step later: errors known, history moved on; forecasts of this step are still to come."""
@@ -195,7 +203,13 @@ class LiveForecaster:
             np.where(count > 0, np.where(known, error, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
             for error in errors
         )
-        scales, _ = self.forecaster.scales_of(state.nodes, state.history)
+        usual, recent = np.ones(len(actual)), state.recent
+        if self.reference is not None:
+            scales, new = self.forecaster.scales_at(state.places, state.history)
+            usual = scales.unit()[:, 0]
+            old = np.flatnonzero(~new)
+            before = state.history[old, -1, 0]
+            recent = recent.counting(self.reference, before, actual[old], scales.take(old), self.day_points)
         appeared = (state.points > 0) | np.isfinite(actual)
         return replace(
             state,
@@ -206,10 +220,10 @@ class LiveForecaster:
                 mine,
                 theirs,
                 day_points=self.day_points,
-                usual=scales.unit()[:, 0],
+                usual=usual,
                 expected=self.reference.error if self.reference else 0.0,
             ),
-            recent=np.concatenate([state.recent, actual[None]])[-self.day_points :],
+            recent=recent,
         )
 
     def _unforecast(self, state: LiveState) -> LiveState:
@@ -222,14 +236,13 @@ class LiveForecaster:
             naive=np.concatenate([np.full_like(state.naive[:1], np.nan), state.naive[:-1]]),
         )
 
-    def _drifts(self, state: LiveState, scales: NodeScales) -> tuple[tuple[Drift, ...], tuple[float, float]]:
-        """Drifts noticed now for the first time; the last day is looked at once it is full, and once in a while."""
+    def _drifts(self, state: LiveState) -> tuple[tuple[Drift, ...], tuple[float, float]]:
+        """Drifts noticed now for the first time; the last day is looked at once it is full."""
         found: list[Drift] = []
         psi = (0.0, 0.0)
         if self.reference is not None:
-            if len(state.recent) >= self.day_points and state.recent.size >= LEAST_POINTS:
-                known = ~state.new
-                psi = self.reference.indices(state.recent[:, known], scales.take(np.flatnonzero(known)))
+            if len(state.recent) >= self.day_points:
+                psi = state.recent.indices(self.reference)
             for index, drift in zip(psi, (Drift.CHANGES, Drift.LEVELS), strict=True):
                 if index > PSI_LIMIT:
                     found.append(drift)

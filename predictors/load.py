@@ -72,15 +72,29 @@ class LoadForecaster:
         self._offsets = np.asarray(card.persistence, np.float64)[None]
         self._known = card.node_scales()
 
+    @property
+    def general(self) -> bool:
+        """Whether it was trained to know no node: what it knows of each it learns from the history that is given."""
+        return not self.card.nodes
+
     @cached_property
     def _places(self) -> dict[str, int]:
         return {name: place for place, name in enumerate(self.card.nodes)}
 
     def scales_of(self, nodes: Sequence[str], history: FloatArray) -> tuple[NodeScales, BoolArray]:
         """What is known of nodes by name; from their (B, HISTORY, F) histories where they are new, and which are."""
-        places = np.array([self._places.get(name, -1) for name in nodes], dtype=np.int64)
+        return self.scales_at(self.places_of(nodes), history)
+
+    def places_of(self, nodes: Sequence[str]) -> IntArray:
+        """(B,) rows of nodes on the card; -1 for those that training did not know."""
+        return np.array([self._places.get(name, -1) for name in nodes], dtype=np.int64)
+
+    def scales_at(self, places: IntArray, history: FloatArray) -> tuple[NodeScales, BoolArray]:
+        """As ``scales_of``, by the rows of the nodes on the card."""
         new = places < 0
-        known = self._known.take(np.maximum(places, 0)) if len(self.card.nodes) else NodeScales.of_histories(history)
+        if new.all():
+            return NodeScales.of_histories(history), new
+        known = self._known.take(np.maximum(places, 0))
         if not new.any():
             return known, new
         own = NodeScales.of_histories(history)
@@ -91,8 +105,8 @@ class LoadForecaster:
         return NodeScales(**mixed), new
 
     def forecast(self, history: FloatArray, time_s: FloatArray, scales: NodeScales | None = None) -> FloatArray:
-        """Quantiles, as ``Forecaster`` says."""
-        return self.answer(history, time_s, scales).quantiles
+        """Quantiles, as ``Forecaster`` says; a general one takes no scales."""
+        return self.answer(history, time_s, None if self.general else scales).quantiles
 
     def answer(
         self,

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     Float32Array = npt.NDArray[np.float32]
 
-TOGETHER = 128
-"""Nodes of a call: their states stay in the processor's cache."""
+TOGETHER = 500
+"""Nodes of a call: enough that the single operations do not count, few enough that states stay in the cache."""
 
 
 def answers(session: Any, sequence: Float32Array, context: Float32Array) -> Float32Array:
