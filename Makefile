@@ -11,7 +11,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export POLARS_MAX_THREADS := 1
 
-.PHONY: help demo test test-slow lint typecheck format bench bench-quick train train-durations train-published docs dist warm clean
+.PHONY: help demo test test-slow lint typecheck format bench bench-quick train train-durations train-load train-published docs dist warm clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ train: $(VENV)/.dev warm ## Train the policy that ships, from ../shared/traces/s
 
 train-durations: $(VENV)/.dev warm ## Train and judge the predictor of run times that ships, from ../shared/traces; a quarter of an hour
 	$(RUN) scripts/train_durations.py
+
+train-load: $(VENV)/.dev warm ## Train and judge the forecaster of load that ships, from ../shared/traces; half an hour
+	$(RUN) scripts/train_load.py
 
 train-published: $(VENV)/.dev warm ## Train and judge under the published protocol, from ../shared/traces/swf; writes published/
 	$(RUN) scripts/train_published.py --workers $(WORKERS)

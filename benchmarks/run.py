@@ -28,7 +28,18 @@ Benchmark = Callable[[Setup], Iterator[Record]]
 
 def benchmarks() -> Mapping[str, Benchmark]:
     """Name → benchmark, in the order in which they run."""
-    from benchmarks import clusters, environment, inference, portfolio, replays, simpy_share, starts, startup, training
+    from benchmarks import (
+        clusters,
+        environment,
+        forecasts,
+        inference,
+        portfolio,
+        replays,
+        simpy_share,
+        starts,
+        startup,
+        training,
+    )
 
     return {
         "imports": startup.imports,
@@ -49,6 +60,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
         "memory": clusters.memory,
         "inference": inference.inference,
         "starts": starts.starts,
+        "forecasts": forecasts.forecasts,
         "simpy-share": simpy_share.simpy_share,
         "first-run": startup.first_run,
     }

@@ -44,6 +44,25 @@ def load_forecaster(path: Path, *, int8: bool = False) -> LoadForecaster:
         raise BundleError(f"{path / name}: {error}") from None
 
 
+def shipped_folder() -> Path:
+    """Where the package keeps its forecaster of load."""
+    return Path(__file__).resolve().parent / "shipped_load"
+
+
+def shipped_forecaster() -> Path:
+    """The folder of the forecaster that comes with the package, for nodes never seen and steps of any length.
+
+    Raises:
+        BundleError: This installation has none.
+    """
+    folder = shipped_folder()
+    if not (folder / CARD).exists():
+        raise BundleError(
+            "no forecaster of load comes with this installation: train one with `shunter train forecaster`"
+        )
+    return folder
+
+
 def write_forecaster(
     folder: Path,
     onnx: bytes,

@@ -160,11 +160,14 @@ def reasons_for(
     history: FloatArray, scales: NodeScales, infinite: BoolArray, short: BoolArray, new: BoolArray | None = None
 ) -> IntArray:
     """(B,) why the network is not asked; 0 where it is."""
-    known = np.isfinite(history[..., 0])
+    target = np.ascontiguousarray(history[..., 0])
+    known = np.isfinite(target)
     count = known.sum(axis=1)
     unknown = np.zeros(len(history), dtype=bool) if new is None else new
-    target = history[..., 0]
-    flat = np.where(known, target, -np.inf).max(axis=1) == np.where(known, target, np.inf).min(axis=1)
+    if known.all():
+        flat = target.max(axis=1) == target.min(axis=1)
+    else:
+        flat = np.where(known, target, -np.inf).max(axis=1) == np.where(known, target, np.inf).min(axis=1)
     conditions: list[tuple[BoolArray, Reason]] = [
         (count == 0, Reason.NOTHING),
         (infinite, Reason.NOT_FINITE),

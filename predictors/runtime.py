@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Float32Array = npt.NDArray[np.float32]
 
-TOGETHER = 500
+TOGETHER = 1000
 """Nodes of a call: enough that the single operations do not count, few enough that states stay in the cache."""
 
 

@@ -123,11 +123,13 @@ def sizes(num_features: int) -> tuple[int, int]:
 def encode(history: FloatArray, time_s: FloatArray, scales: NodeScales | None, cycles: int = 0) -> Encoded:
     """Inputs from (B, HISTORY, F) histories that end at ``time_s``; ``cycles`` as ``cycles_of`` says."""
     scales = NodeScales.of_histories(history) if scales is None else scales
-    target, known = history[..., 0], np.isfinite(history[..., 0])
+    target = np.ascontiguousarray(history[..., 0])
+    known = np.isfinite(target)
     last = last_valid(target, scales.low[:, 0])
     filled = carried(target, known, last)
     moved = np.diff(filled, axis=1)
-    usual = scales.unit()[:, 0]
+    unit = scales.unit()
+    usual = unit[:, 0]
     measured = (known[:, 1:] & known[:, :-1]).sum(axis=1)
     scale = (PRIOR_POINTS * usual + np.abs(moved).sum(axis=1)) / (PRIOR_POINTS + np.maximum(measured, 1))
     _, num_facts = sizes(history.shape[2])
@@ -139,7 +141,7 @@ def encode(history: FloatArray, time_s: FloatArray, scales: NodeScales | None, c
     sequence[..., 2] = known
     context = np.empty((len(history), num_facts), dtype=np.float32)
     context[:, :CALENDAR] = calendar(time_s, cycles)
-    span = np.maximum(scales.high - scales.low, scales.unit())
+    span = np.maximum(scales.high - scales.low, unit)
     place = CALENDAR
     for fact in (
         np.log(scale / usual),
@@ -152,12 +154,12 @@ def encode(history: FloatArray, time_s: FloatArray, scales: NodeScales | None, c
         context[:, place] = fact
         place += 1
     context[:, place] = np.clip((last - scales.low[:, 0]) / span[:, 0], -0.5, 1.5) - 0.5
+    size = np.maximum(unit, span / COARSE)
     for feature in range(1, history.shape[2]):
-        other, there = history[..., feature], np.isfinite(history[..., feature])
+        other = np.ascontiguousarray(history[..., feature])
+        there = np.isfinite(other)
         end = last_valid(other, scales.low[:, feature])
-        sequence[..., 2 + feature] = bent(
-            (carried(other, there, end) - end[:, None]) / np.maximum(scales.unit(), span / COARSE)[:, feature][:, None]
-        )
+        sequence[..., 2 + feature] = bent((carried(other, there, end) - end[:, None]) / size[:, feature, None])
         context[:, place + feature] = np.clip((end - scales.low[:, feature]) / span[:, feature], -0.5, 1.5) - 0.5
     return Encoded(sequence, context, last, scale, scale / usual)
 

@@ -44,6 +44,9 @@ class Forecaster(Protocol):
 
 def last_valid(history: FloatArray, otherwise: FloatArray | float = 0.0) -> FloatArray:
     """(B,) the last measured value of (B, H) histories; ``otherwise`` where there is none."""
+    if np.isfinite(history[:, -1]).all():
+        newest: FloatArray = history[:, -1].copy()
+        return newest
     known = np.isfinite(history)
     place = history.shape[1] - 1 - np.argmax(known[:, ::-1], axis=1)
     found: FloatArray = np.where(known.any(axis=1), history[np.arange(len(history)), place], otherwise)

@@ -24,6 +24,8 @@ Examples:
 `shunter evaluate SDSC-SP2-1998-4.2-cln.swf.gz --protocol rlscheduler --policy sjf --policy f1`
 
 `shunter evaluate forecaster/bundle philly_node_sequence.csv.gz`
+
+`shunter evaluate learned-load philly_node_sequence.csv.gz`
 """
 
 
@@ -116,7 +118,8 @@ def evaluate_command(
 ) -> None:
     """Judge learned policies against every heuristic, on jobs that they have not seen.
 
-    A forecaster of load is judged beside baselines on the last 30 % of a series: --out, --seed and --skip-bad apply.
+    A forecaster of load (learned-load ships) is judged beside baselines on the last 30 % of a series: --out, --seed
+    and --skip-bad apply.
 
     A predictor of run times (learned-durations ships) is judged beside requests and simple rules on the last 25 %
     of each trace: --whole, --allow-overlap, --format, --skip-bad, --out and --seed apply.

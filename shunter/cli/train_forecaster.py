@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 NEEDED = ("torch", "onnx")
 """Packages of the extra that training imports; judging beside trees takes another."""
 
+SHIPPED = "learned-load"
+"""What `shunter evaluate` calls the forecaster that comes with the package."""
+
 
 def forecaster_command(
     series: Annotated[list[Path], typer.Argument(help="Files of one load series, or a folder of them.")],
@@ -107,10 +110,10 @@ def state_of(point: Point) -> str:
 
 
 def is_forecaster(name: str) -> bool:
-    """Whether an argument of `shunter evaluate` is a forecaster's folder."""
+    """Whether an argument of `shunter evaluate` is a forecaster: a folder, or the one that ships."""
     from shunter.predictors.bundle import is_forecaster as says_so
 
-    return says_so(Path(name))
+    return name == SHIPPED or says_so(Path(name))
 
 
 def evaluate_forecaster(
@@ -129,7 +132,7 @@ def evaluate_forecaster(
         BundleError: The bundle cannot be used.
         TraceError: The series cannot be read, or is too short.
     """
-    from shunter.predictors.bundle import load_forecaster
+    from shunter.predictors.bundle import load_forecaster, shipped_forecaster
     from shunter.predictors.judging import Parts, baselines, figures, judge_series
     from shunter.traces.series_readers import read_series
 
@@ -139,10 +142,11 @@ def evaluate_forecaster(
         raise UsageError(f"expected one forecaster and a load series, got {len(bundles)} and {len(files)} files")
     if out is not None:
         check_folder(out)
-    forecaster = load_forecaster(Path(bundles[0]))
+    forecaster = load_forecaster(shipped_forecaster() if bundles[0] == SHIPPED else Path(bundles[0]))
     card = forecaster.card
-    found = read_series(files[0] if len(files) == 1 else files, step_s=card.step_s, skip_bad=skip_bad)
-    parts = Parts.of(found.select(features=card.features))
+    step_s = None if forecaster.general else card.step_s
+    found = read_series(files[0] if len(files) == 1 else files, step_s=step_s, skip_bad=skip_bad)
+    parts = Parts.of(found.select(features=found.features[:1] if forecaster.general else card.features))
     others = baselines(parts, report=None if quiet else lambda name: note(f"fitting {name}"))
     document, forecasts = judge_series(parts, forecaster, others, seed=seed)
     if out is not None:

@@ -18,7 +18,7 @@ from shunter.sim.workload import prepare
 from shunter.traces import write
 
 JOBS = 200
-STARTING = ("first-run", "imports", "training")
+STARTING = ("first-run", "forecasts", "imports", "training")
 """Benchmarks that start processes."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shunter.predictors.drift import ALARM, PSI_LIMIT, Guard, Reference, stability
+from shunter.predictors.drift import ALARM, PSI_LIMIT, Guard, Reference, Tally, stability
 from shunter.predictors.scaling import NodeScales
 
 USUAL = {"day_points": 100.0, "usual": np.ones(2), "expected": 1.0}
@@ -30,6 +30,21 @@ def test_few_values_say_nothing() -> None:
     values = np.random.default_rng(0).normal(size=(400, 1))
     scales = NodeScales.fit(values[..., None])
     assert Reference.fit(values, scales, 1.0).indices(values[:20] + 9.0, scales) == (0.0, 0.0)
+
+
+def test_counting_step_by_step_says_the_same_as_looking_at_the_whole_day() -> None:
+    rng = np.random.default_rng(0)
+    values = np.cumsum(rng.normal(size=(400, 3)), axis=0)
+    values[rng.random(values.shape) < 0.1] = np.nan
+    scales = NodeScales.fit(values[:200, :, None])
+    reference = Reference.fit(values[:200], scales, 1.0)
+    tally = Tally.begin(reference)
+    for row in range(1, 400):
+        tally = tally.counting(reference, values[row - 1], values[row], scales, 150)
+    assert len(tally) == 150
+    changes, _ = reference.counts(values[249:], scales)  # the first change is that from before the day
+    _, levels = reference.counts(values[250:], scales)
+    assert tally.indices(reference) == reference.indices_of(changes, levels)
 
 
 def test_a_reference_comes_back_from_its_card() -> None:
