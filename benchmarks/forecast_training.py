@@ -42,16 +42,17 @@ def run(epochs: int, points: int, seed: int) -> dict[str, Any]:
     plan = Plan() if epochs == 0 else replace(Plan(), epochs=epochs, many_epochs=epochs)
     reference_s = reference(plan.steps, plan.batch)
     with tempfile.TemporaryDirectory() as name:
-        begun = time.perf_counter()
         order = Order(series, Path(name), plan, seeds=range(1 if epochs else 3), trees=False)
+        begun, begun_cpu_s = time.perf_counter(), time.process_time()
         found = train_forecaster(order)
-        wall_s = time.perf_counter() - begun
+        wall_s, cpu_s = time.perf_counter() - begun, time.process_time() - begun_cpu_s
     peak = peak_memory()
     spent = [np.diff([0.0, *(point.spent_s for point in member.curve)]) for member in found.members]
     return {
         "windows": len(windows_in(series.values, split(points).train)),
         "epochs": sum(map(len, spent)),
         "wall_s": wall_s,
+        "cpu_s": cpu_s,
         "epoch_s": float(np.median(np.concatenate(spent))),
         "other_s": wall_s - float(sum(each.sum() for each in spent)),
         "reference_s": reference_s,

@@ -129,11 +129,13 @@ def training(setup: Setup) -> Iterator[Record]:
     runs = {epochs: trained(epochs, points, setup.seed) for epochs in (1, 4)}
     few, more = runs[1], runs[4]
     epochs = 3 * plan.epochs_for(more["windows"])
+    epoch_cpu_s = (more["cpu_s"] - few["cpu_s"]) / (more["epochs"] - few["epochs"])
     yield Record(
         "forecasts",
         f"training on 100 nodes × {points:,} minutes, extrapolated",
         figures={
             "train_s": more["other_s"] + epochs * more["epoch_s"],
+            "train_cpu_s": few["cpu_s"] + (epochs - few["epochs"]) * epoch_cpu_s,
             "epoch_s": more["epoch_s"],
             "other_s": more["other_s"],
             "peak_mib": more["peak_bytes"] / 2**20,
@@ -148,7 +150,11 @@ def training(setup: Setup) -> Iterator[Record]:
         yield Record(
             "forecasts",
             f"training on 100 nodes × {points:,} minutes, in full",
-            figures={"train_s": whole["wall_s"], "peak_mib": whole["peak_bytes"] / 2**20},
+            figures={
+                "train_s": whole["wall_s"],
+                "train_cpu_s": whole["cpu_s"],
+                "peak_mib": whole["peak_bytes"] / 2**20,
+            },
             targets=(Target("train_s", at_most=TRAINING_S),),
             facts={"windows": whole["windows"], "epochs": whole["epochs"], "seeds": 3},
         )

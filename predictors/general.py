@@ -168,17 +168,19 @@ def train_general(
     naive = Persistence()
     naive.calibrate(probe, pool.scales)
     card = replace(_card(order, decoding, naive.offsets[0]), model_sha256=sha256_of(onnx))
-    learned = [calibration_of(Parts.of(series), LoadForecaster(card, onnx)) for series in order.series]
-    return (
-        replace(
-            card,
-            offset=_rounded(np.mean([state.offset.mean(axis=0) for state in learned], axis=0)),
-            size=_rounded(np.mean([state.size.mean(axis=0) for state in learned], axis=0)),
-            notes=f"parity torch to ONNX Runtime {parity:.1e}",
-        ),
-        onnx,
-        parity,
-    )
+    card = replace(card, notes=f"parity torch to ONNX Runtime {parity:.1e}")
+    return with_calibration(card, onnx, order.series), onnx, parity
+
+
+def with_calibration(card: ForecastCard, onnx: bytes, many: Sequence[LoadSeries]) -> ForecastCard:
+    """The card with where calibration begins on a new node: what the validation parts of the series taught.
+
+    Medians over nodes, then over series: one that stands still for days has offsets that suit no other.
+    """
+    learned = [calibration_of(Parts.of(series), LoadForecaster(card, onnx)) for series in many]
+    offset = np.median([np.median(state.offset, axis=0) for state in learned], axis=0)
+    size = np.median([np.median(state.size, axis=0) for state in learned], axis=0)
+    return replace(card, offset=_rounded(offset), size=_rounded(size))
 
 
 def _card(order: GeneralOrder, decoding: Decoding, persistence: FloatArray) -> ForecastCard:

@@ -16,11 +16,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from shunter.predictors.bundle import CARD, MODEL, shipped_folder, write_forecaster
 from shunter.predictors.general import GeneralOrder, train_general
 from shunter.predictors.judging import Parts, baselines, judge_series
+from shunter.predictors.live import LiveForecaster
 from shunter.predictors.load import LoadForecaster
+from shunter.predictors.reasons import Reason
+from shunter.predictors.shapes import HORIZON, MEDIAN
 from shunter.predictors.training import Plan
+from shunter.predictors.windows import split
 from shunter.scheduler.errors import ShunterError
 from shunter.traces.load_series import LoadSeries
 from shunter.traces.series_readers import read_series
@@ -78,19 +84,7 @@ def main() -> None:
     series = {name: opened(asked.traces, place, name) for name, place in SERIES.items()}
     forecaster, onnx = made([series[name] for name in SHIPS_WITH], asked.seed)
     asked.out.mkdir(parents=True, exist_ok=True)
-    table: dict[str, dict[str, Any]] = {}
-    strangers: dict[tuple[str, ...], LoadForecaster] = {}
-    for name, one in {} if asked.only_ship else series.items():
-        others = tuple(other for other in SHIPS_WITH if SERIES[other].source != SERIES[name].source)
-        if others == SHIPS_WITH:
-            strangers[others] = forecaster
-        elif others not in strangers:
-            strangers[others] = made([series[other] for other in others], asked.seed)[0]
-        table[name] = {"stranger": judged(one, strangers[others])}
-        if name in SHIPS_WITH:
-            table[name]["own"] = judged(one, forecaster)
-        print(name, *(line(kind, found) for kind, found in table[name].items()), sep="\n  ", flush=True)
-        (asked.out / "load.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    table = {} if asked.only_ship else judge_all(series, forecaster, asked.seed, asked.out / "load.json")
     folder = asked.out / "load"
     card = replace(forecaster.card, evaluation={name: brief(row) for name, row in table.items()})
     write_forecaster(folder, onnx, card)
@@ -120,9 +114,34 @@ def opened(folder: Path, place: Place, name: str) -> LoadSeries:
     return replace(found.select(features=[place.feature]), name=name)
 
 
-def made(series: Sequence[LoadSeries], seed: int, plan: Plan = PLAN, **more: Any) -> tuple[LoadForecaster, bytes]:
+def judge_all(
+    series: Mapping[str, LoadSeries], forecaster: LoadForecaster, seed: int, file: Path
+) -> dict[str, dict[str, Any]]:
+    """Every series by the forecaster that ships, and each that it learned from by one that never saw its cluster.
+
+    The latter have one seed, which is a little worse than three. What is found is written after each series; what ships
+    is also judged in operation.
+    """
+    table: dict[str, dict[str, Any]] = {}
+    strangers: dict[tuple[str, ...], LoadForecaster] = {SHIPS_WITH: forecaster}
+    for name, one in series.items():
+        others = tuple(other for other in SHIPS_WITH if SERIES[other].source != SERIES[name].source)
+        if others not in strangers:
+            strangers[others] = made([series[other] for other in others], seed, seeds=1)[0]
+        table[name] = {"stranger": judged(one, strangers[others])}
+        if name in SHIPS_WITH:
+            table[name]["own"] = judged(one, forecaster)
+        table[name]["own" if name in SHIPS_WITH else "stranger"]["in_operation"] = in_operation(one, forecaster)
+        print(name, *(line(kind, found) for kind, found in table[name].items()), sep="\n  ", flush=True)
+        file.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    return table
+
+
+def made(
+    series: Sequence[LoadSeries], seed: int, plan: Plan = PLAN, seeds: int = 3, **more: Any
+) -> tuple[LoadForecaster, bytes]:
     """A forecaster that learned from some series together, and its network."""
-    order = GeneralOrder(series, plan, seeds=range(seed, seed + 3), command="make train-load", **more)
+    order = GeneralOrder(series, plan, seeds=range(seed, seed + seeds), command="make train-load", **more)
     card, onnx, _ = train_general(order)
     return LoadForecaster(card, onnx), onnx
 
@@ -133,26 +152,50 @@ def judged(series: LoadSeries, forecaster: LoadForecaster) -> dict[str, Any]:
     return judge_series(parts, forecaster, baselines(parts, trees=False))[0]
 
 
+def in_operation(series: LoadSeries, forecaster: LoadForecaster) -> dict[str, Any]:
+    """Step by step through the last 30 % of a series, all nodes new in the beginning, guarded by persistence.
+
+    Returns:
+        Errors over those of persistence by step, and the share of forecasts that were the network's.
+    """
+    live = LiveForecaster(forecaster, step_s=series.step_s)
+    first = split(len(series.values)).test[0]
+    loads = series.values[first:, :, 0].astype(np.float64)
+    known = np.pad(loads, ((0, HORIZON), (0, 0)), constant_values=np.nan)
+    state, mine, naive, asked = live.begin(series.nodes), np.zeros(HORIZON), np.zeros(HORIZON), 0.0
+    for row, now in enumerate(loads):
+        state, found = live.step(state, now[:, None], series.begin_s + (first + row) * series.step_s)
+        actual = known[row + 1 : row + 1 + HORIZON].T
+        mine += np.nansum(np.abs(actual - found.answer.quantiles[..., MEDIAN]), axis=0)
+        naive += np.nansum(np.abs(actual - found.answer.persistence[..., MEDIAN]), axis=0)
+        asked += float((found.answer.reasons == Reason.MODEL).mean())
+    return {"relative": (mine / naive).tolist(), "asked": asked / len(loads)}
+
+
 def line(kind: str, found: Mapping[str, Any]) -> str:
     """A row in a line: errors over those of persistence, step by step."""
     cells = [
         f"{name} " + " ".join(f"{value:.3f}" for value in found["errors"][name]["relative"])
         for name in ("ewma", "linear-ar", "lstm")
     ]
+    if "in_operation" in found:
+        cells.append("in operation " + " ".join(f"{value:.3f}" for value in found["in_operation"]["relative"]))
     return f"{kind}: coverage {found['calibrated']['coverage_overall']:.3f}; " + "; ".join(cells)
 
 
 def brief(row: Mapping[str, Any]) -> dict[str, Any]:
     """What the card keeps of a series: errors over those of persistence, by step, and how many were judged."""
-    return {
-        kind: {
+    kept: dict[str, Any] = {}
+    for kind, found in row.items():
+        kept[kind] = {
             "windows": found["windows"],
             "relative": [round(value, 4) for value in found["errors"]["lstm"]["relative"]],
             "mase": [round(value, 4) for value in found["errors"]["lstm"]["mase"]],
             "coverage": round(found["calibrated"]["coverage_overall"], 4),
         }
-        for kind, found in row.items()
-    }
+        if "in_operation" in found:
+            kept[kind]["in_operation"] = [round(value, 4) for value in found["in_operation"]["relative"]]
+    return kept
 
 
 if __name__ == "__main__":

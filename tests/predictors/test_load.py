@@ -115,6 +115,12 @@ def test_intervals_cover_in_operation_and_short_histories_are_told(forecaster: L
     assert state.now_s == series.begin_s + 899 * HOUR_S
 
 
+def test_a_forecaster_of_known_nodes_keeps_its_step(forecaster: LoadForecaster) -> None:
+    assert LiveForecaster(forecaster, step_s=HOUR_S).step_s == HOUR_S
+    with pytest.raises(UsageError, match="this forecaster has steps of 3600 s"):
+        LiveForecaster(forecaster, step_s=60.0)
+
+
 def test_a_clock_that_goes_back_changes_nothing(forecaster: LoadForecaster) -> None:
     live, series = LiveForecaster(forecaster), noisy_days()
     state, _ = replayed(live, live.begin(series.nodes), 500, 530)
