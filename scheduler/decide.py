@@ -76,18 +76,21 @@ def plan(
     rules = preemption or Preemption()
     refuse_unranked(rules, settings.ordering)
     places = np.zeros(0)
-    if settings.ordering.ordering.needs_features:  # whose ties end in rows, whatever the queue's present order
+    asks = settings.ordering.ordering
+    if asks.needs_features or asks.needs_load:  # whose ties end in rows, whatever the queue's present order
         snapshot, places = snapshot.by_row()
     snapshot = replace(snapshot, columns=snapshot.columns.take(np.arange(len(snapshot.rows)), frozen=False))
     learned = _learned(snapshot, settings, rules)
     state = state_of_snapshot(
         snapshot,
-        score=places if learned is not None else _scores(snapshot, settings, rules, usage_s),
+        score=places if learned is not None or asks.needs_load else _scores(snapshot, settings, rules, usage_s),
         backfill=settings.backfill,
         placement=settings.placement,
         depth=settings.depth,
         locality_s=settings.locality_s,
     )
+    if asks.needs_load:
+        _arrange(state, snapshot.rows, now_s, settings.ordering, rules, usage_s)
     said: tuple[str, ...] = ()
     if learned is not None and order_matters(state, may_stop=bool(rules.rules)):
         learned.score(state, now_s)
@@ -106,7 +109,7 @@ def plan(
 
         def make_way(victims: Sequence[int]) -> None:
             stopped.extend(victims)
-            _stop(state, victims, now_s, settings.ordering, rules, usage_s, learned)
+            _stop(state, rows, victims, now_s, settings.ordering, rules, usage_s, learned)
 
         next_pass_s = preempting_pass(state, rules, now_s, settings.ordering, usage_s, started=begun, stopped=make_way)
     else:
@@ -138,12 +141,15 @@ def queue_scores(snapshot: Snapshot, settings: Settings, usage_s: FloatArray | N
     """
     rules = Preemption()
     learned = _learned(snapshot, settings, rules)
-    if learned is None:
-        return _scores(snapshot, settings, rules, np.zeros(0) if usage_s is None else usage_s)
+    usage_s = np.zeros(0) if usage_s is None else usage_s
+    if learned is None and not settings.ordering.ordering.needs_load:
+        return _scores(snapshot, settings, rules, usage_s)
     count, first = snapshot.num_waiting, snapshot.num_running
     state = state_of_snapshot(
         snapshot, score=np.arange(count, dtype=np.float64), backfill="none", placement=settings.placement, depth=0
     )
+    if learned is None:
+        return _scores(snapshot, settings, rules, usage_s, state.target_loads(np.arange(first, first + count)))
     learned.score(state, snapshot.now_s)
     scores = np.empty(count)
     scores[state.queue - first] = learned.key[:count]
@@ -161,7 +167,9 @@ def _learned(snapshot: Snapshot, settings: Settings, rules: Preemption) -> Learn
     return LearnedOrder(settings.ordering, snapshot.columns, source, snapshot.total_processors, strict=strict)
 
 
-def _scores(snapshot: Snapshot, settings: Settings, rules: Preemption, usage_s: FloatArray) -> FloatArray:
+def _scores(
+    snapshot: Snapshot, settings: Settings, rules: Preemption, usage_s: FloatArray, loads: FloatArray | None = None
+) -> FloatArray:
     """(Q,) scores of the waiting jobs: the ordering's, or their places where priority classes come first."""
     first = snapshot.num_running
     waiting = snapshot.columns.take(np.arange(first, len(snapshot.rows)))
@@ -172,6 +180,7 @@ def _scores(snapshot: Snapshot, settings: Settings, rules: Preemption, usage_s: 
         usage_s=usage_s,
         shares=shares_of(snapshot) if settings.ordering.ordering.needs_shares else np.zeros(0),
         num_others=first,
+        loads=np.zeros(0) if loads is None else loads,
     )
     scores = settings.ordering.score(view)
     if not strict_classes(rules, settings.ordering):
@@ -183,6 +192,7 @@ def _scores(snapshot: Snapshot, settings: Settings, rules: Preemption, usage_s: 
 
 def _stop(
     state: ClusterState,
+    rows: IntArray,
     victims: Sequence[int],
     now_s: float,
     ordering: ChosenOrdering,
@@ -205,9 +215,24 @@ def _stop(
         learned.score(state, now_s)
         learned.arrange(state, now_s)
         return
+    _arrange(state, rows, now_s, ordering, rules, usage_s)
+
+
+def _arrange(
+    state: ClusterState,
+    rows: IntArray,
+    now_s: float,
+    ordering: ChosenOrdering,
+    rules: Preemption,
+    usage_s: FloatArray,
+) -> None:
+    """Put the queue of the state tried on in the order of its scores now; ties end in the (J,) live state's rows."""
     queue = state.queue.copy()
-    scores = ordering.score(progress_view(state, queue, now_s, usage_s))
-    state.reorder(scores, state.columns.priority[queue] if strict_classes(rules, ordering) else None)
+    view = progress_view(state, queue, now_s, usage_s)
+    if ordering.ordering.needs_load:
+        view = replace(view, loads=state.target_loads(queue))
+    classes = state.columns.priority[queue] if strict_classes(rules, ordering) else None
+    state.reorder(ordering.score(view), classes, rows[queue])
 
 
 def _start(state: ClusterState, i: int, row: int) -> Start:

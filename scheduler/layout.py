@@ -193,7 +193,8 @@ NOTHING = 14  # zeros: what is free of a resource that is not counted
 PART = 15  # memory of each GPU in MiB, or where they are cut into MIG instances the bits of their memory slices
 HELD = 16  # EASY, during a pass: nodes on which the head is to start, entries 0..NUM_HELD
 SPARE_AT = 17  # SPARE_NUMBER at which the column of ``spare`` was last begun
-NUM_NODE_ROWS = 18  # then GPUS rows of free thousandths by GPU, and as many that go with ``spare``; then PARTS rows
+LOAD = 18  # millionths: predicted load by work that is not the scheduler's
+NUM_NODE_ROWS = 19  # then GPUS rows of free thousandths by GPU, and as many that go with ``spare``; then PARTS rows
 
 # groups (NUM_GROUP_ROWS, ·) int64
 GUARANTEED = 0  # by quota: units of the scarce resource that are the group's own
@@ -245,11 +246,12 @@ BEST_FIT = 1
 WORST_FIT = 2
 PACKED = 3
 TOPOLOGY = 4
-DOT_PRODUCT = 5
-PACKING = 6
-CLUSTERING = 7
-FGD = 8
-RANDOM = 9
+LEAST_LOADED = 5
+DOT_PRODUCT = 6  # from here on nodes are scored for each task
+PACKING = 7
+CLUSTERING = 8
+FGD = 9
+RANDOM = 10
 
 KEEP_ACTIVE_SHAPES = 64
 """So many shapes stay active when no job of theirs waits any more, so that the next one need not count all nodes."""
@@ -259,6 +261,9 @@ OVERRUN_GRACE_S = 60.0
 
 ANY_SLOTS = 1 << 40
 """How often a shape that needs nothing fits on a node: more than any gang, and summable over millions of nodes."""
+
+LOAD_UNITS = 1_000_000
+"""Units of LOAD in a load of 1."""
 
 NO_POINTS = np.dtype(np.float32)
 """Type of ``State.points`` where no node is scored: the scores are a third of all code that there is to compile."""

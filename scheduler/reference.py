@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -41,6 +41,8 @@ class _Cluster:
         self.place_tasks = PLACE[settings.placement]
         if settings.placement == "topology":
             self.place_tasks = partial(topology, domains=snapshot.capacity.domains)
+        if settings.placement == "least-loaded":
+            self.place_tasks = partial(least_loaded, load=snapshot.node_load)
         self.tracked = [r for r, yes in enumerate(snapshot.capacity.tracked) if yes]
         self.free = snapshot.free_units()[self.tracked]
         self.running: list[_Running] = []
@@ -75,6 +77,12 @@ class _Cluster:
 
     def fits(self, row: int) -> bool:
         return bool(self.slots(row, self.free).sum() >= self.tasks(row))
+
+    def target_load(self, row: int) -> float:
+        """The highest predicted load of the nodes that the job would take; of empty ones if it does not fit now."""
+        free = self.free if self.fits(row) else self.snapshot.capacity.units[self.tracked]
+        load = self.snapshot.node_load
+        return float(max(load[n] for n, _ in least_loaded(self.tasks(row), self.slots(row, free), load)))
 
     def start(self, row: int, usable: IntArray, *, backfilled: bool) -> Placement:
         chosen = self.place_tasks(self.tasks(row), usable)
@@ -149,12 +157,19 @@ def topology(tasks: int, usable: IntArray, domains: IntArray | None = None) -> P
     return packed(tasks, usable)
 
 
+def least_loaded(tasks: int, usable: IntArray, load: FloatArray | None = None) -> Placement:
+    """Nodes by predicted load."""
+    loads = np.zeros(len(usable)) if load is None else load
+    return _fill(tasks, usable, sorted(range(len(usable)), key=lambda n: (loads[n], n)))
+
+
 PLACE: dict[str, Callable[[int, IntArray], Placement]] = {
     "first-fit": first_fit,
     "best-fit": best_fit,
     "worst-fit": worst_fit,
     "packed": packed,
     "topology": topology,
+    "least-loaded": least_loaded,
 }
 
 
@@ -306,9 +321,13 @@ def reference_plan(snapshot: Snapshot, settings: Settings, *, usage_s: FloatArra
     usage = np.zeros(0) if usage_s is None else usage_s
     shares = shares_of(snapshot) if settings.ordering.ordering.needs_shares else np.zeros(0)
     view = QueueView(snapshot.now_s, snapshot.columns.take(rows), snapshot.total_processors, usage, shares, first)
-    score = settings.ordering.score(view)
-    queue = [int(rows[i]) for i in sorted(range(len(rows)), key=lambda i: (score[i], rows[i]))]
     cluster = _Cluster(snapshot, settings)
+    by = rows
+    if settings.ordering.ordering.needs_load:
+        view = replace(view, loads=np.asarray([cluster.target_load(int(row)) for row in rows]))
+        by = snapshot.rows[first:]
+    score = settings.ordering.score(view)
+    queue = [int(rows[i]) for i in sorted(range(len(rows)), key=lambda i: (score[i], by[i]))]
     held: dict[int, float] = {}
     extended: dict[int, float] = {}
     if settings.backfill == "none":

@@ -95,6 +95,7 @@ class QueueView:
         shares: (Q,) weighted dominant shares of the jobs' groups; empty where the ordering does not ask.
         num_others: Jobs in the system that the view does not have: the running ones, in a view of the queue.
         features: (Q, F) columns of ``scheduler.features``; empty where the ordering does not ask.
+        loads: (Q,) predicted loads by other work on the nodes that the jobs would take; empty where nobody asks.
     """
 
     now_s: float
@@ -104,6 +105,7 @@ class QueueView:
     shares: FloatArray = field(default_factory=lambda: np.zeros(0))
     num_others: int = 0
     features: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    loads: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def wait_s(self) -> FloatArray:
@@ -154,6 +156,7 @@ class Snapshot:
         stopping: (K,) running jobs that have been told to stop.
         drawn: Tasks for which the random placement has drawn so far.
         seed: Its seed.
+        node_load: (N,) predicted loads of the nodes by work that is not the scheduler's; 0 where nobody tells.
         histories: (J,) what is known of the jobs' users; None where no ordering asks.
     """
 
@@ -183,6 +186,7 @@ class Snapshot:
     stopping: BoolArray
     drawn: int
     seed: int
+    node_load: FloatArray
     histories: JobHistories | None = None
 
     def by_row(self) -> tuple[Snapshot, FloatArray]:

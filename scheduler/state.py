@@ -40,6 +40,7 @@ PLACEMENTS = {
     "worst-fit": at.WORST_FIT,
     "packed": at.PACKED,
     "topology": at.TOPOLOGY,
+    "least-loaded": at.LEAST_LOADED,
     "dot-product": at.DOT_PRODUCT,
     "packing": at.PACKING,
     "clustering": at.CLUSTERING,
@@ -203,15 +204,17 @@ class ClusterState:
         """(K,) rows of the running jobs by expected end."""
         return self.jobs_i[at.RUN, : self.counters[at.NUM_RUNNING]]
 
-    def reorder(self, scores: FloatArray, priority: FloatArray | None = None) -> None:
-        """Put the queue in the order of ``scores`` (Q,), lower first; ties by submit time, then row.
+    def reorder(self, scores: FloatArray, priority: FloatArray | None = None, rows: IntArray | None = None) -> None:
+        """Put the queue in the order of ``scores`` (Q,), lower first; ties by row, which is the order of submission.
 
         Args:
             scores: (Q,) scores.
             priority: (Q,) classes that come first, higher before lower; None: all alike.
+            rows: (Q,) what ties end in, where this state's own rows are in another order than that of submission.
         """
         queue = self.queue
-        keys = (queue, scores) if priority is None else (queue, scores, -priority)
+        last = queue if rows is None else rows
+        keys = (last, scores) if priority is None else (last, scores, -priority)
         queue[:] = queue[np.lexsort(keys)]
 
     def bring_forward(self, row: int) -> None:
@@ -260,6 +263,7 @@ class ClusterState:
             stopping=self.jobs_i[at.STOPPING, running] == 1,
             drawn=int(self.counters[at.DRAWN]),
             seed=int(self.counters[at.SEED]),
+            node_load=self.node_i[at.LOAD] / at.LOAD_UNITS,
         )
 
     def placement_of(self, row: int) -> list[tuple[int, int]]:
@@ -324,6 +328,36 @@ class ClusterState:
     def _leave_queue(self, row: int) -> None:
         position = int(np.flatnonzero(self.queue == row)[0])
         self._kernels.queue_remove(self.unscored, int(self.counters[at.QUEUE_LO]) + position)
+
+    def set_limits(self, limit: IntArray) -> None:
+        """From now on groups may hold (Q,) units at most; what they hold already they keep."""
+        assert self.capacity.quotas is not None
+        if (limit != self.capacity.quotas.limit).any():
+            self.groups[at.LIMIT, : len(limit)] = limit
+            self.capacity = replace(self.capacity, quotas=replace(self.capacity.quotas, limit=limit))
+
+    # --- load of nodes by other work ----------------------------------------------------------------------------------
+
+    def set_loads(self, load: FloatArray) -> None:
+        """From now on (N,) loads of the nodes by work that is not the scheduler's are predicted."""
+        self.node_i[at.LOAD] = np.rint(np.maximum(load, 0.0) * at.LOAD_UNITS)
+
+    def target_loads(self, rows: IntArray) -> FloatArray:
+        """(Q,) predicted loads of the nodes that waiting jobs would take by ``least-loaded``: the highest of a gang's.
+
+        A job that does not fit now is looked at as if the nodes were empty.
+        """
+        if not self.node_i[at.LOAD].any():
+            return np.zeros(len(rows))
+        gangs = self.jobs_i[[at.TASKS, at.SHAPE]][:, rows]
+        kinds, of_kind = np.unique(gangs, axis=1, return_inverse=True)
+        loads = np.empty(kinds.shape[1])
+        for i, (tasks, shape) in enumerate(kinds.T):
+            slots = self.slots[shape]
+            if slots.sum() < tasks:
+                slots = np.minimum(empty_slots(self.demand, self.capacity, int(shape)), at.ANY_SLOTS)
+            loads[i] = self._kernels.load_of_gang(self.unscored, tasks, slots) / at.LOAD_UNITS
+        return loads[of_kind.reshape(-1)]
 
     # --- stopping, and nodes that come and go ------------------------------------------------------------------------
 

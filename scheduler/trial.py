@@ -45,6 +45,7 @@ def state_of_snapshot(
         seed=snapshot.seed,
     )
     state.counters[at.DRAWN] = snapshot.drawn
+    state.set_loads(snapshot.node_load)
     packed = state.unscored
     state.jobs_f[at.OVERHEAD_S] = snapshot.overhead_s
     state.jobs_f[at.BOUND_S] += snapshot.overhead_s

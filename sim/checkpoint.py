@@ -17,7 +17,7 @@ from shunter.scheduler.errors import OutputError, UsageError
 from shunter.sim.engine import Simulation
 from shunter.sim.saving import arrays, counts, restore
 
-FORMAT = 4
+FORMAT = 5
 
 
 def save_checkpoint(path: Path, simulation: Simulation, manifest: dict[str, Any], spent_s: float) -> None:

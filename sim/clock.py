@@ -3,7 +3,7 @@
 SimPy schedules by delay and adds it to the present time; for times that are no whole seconds that sum can miss the
 absolute time by a rounding, and two events of one instant would become two instants. ``EventClock`` puts an event at
 exactly the time asked for, and orders the events of an instant by the design: ends, stops, failures of jobs, failures
-and repairs of nodes, retries, arrivals, pass.
+and repairs of nodes, loads of nodes by other work, retries, arrivals, pass.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ class Order(IntEnum):
     STOP = 1  # the grace period of a job that is to stop is over
     FAULT = 2  # an attempt fails by a fault of the job's own
     OUTAGE = 3  # a failure, drain, repair or resumption
-    RETRY = 4  # a job that has failed may wait for nodes again
-    ARRIVAL = 5
-    PASS = 6
+    LOAD = 4  # nodes are busier, or less so, with work that is not the scheduler's
+    RETRY = 5  # a job that has failed may wait for nodes again
+    ARRIVAL = 6
+    PASS = 7
 
 
 class Occurrence(Event):

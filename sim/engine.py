@@ -35,11 +35,13 @@ from shunter.sim.clock import Callbacks, EventClock, Order
 from shunter.sim.estimates import estimates_of, note_stop, refuse_conservative
 from shunter.sim.failures import Outages
 from shunter.sim.faults import Faults
+from shunter.sim.holding import Held, Holding
 from shunter.sim.lifecycle import FAILED, PREEMPTED, Lifecycle
+from shunter.sim.other_work import OtherWork
 from shunter.sim.outages import FAILOVERS, Evacuation, close_and_open, move, refuse_unsuited
 from shunter.sim.portfolio import Portfolio
 from shunter.sim.rounds import Rounds, refuse_with_rounds
-from shunter.sim.sharing import Sharing
+from shunter.sim.slowing import Slowing
 from shunter.sim.workload import Workload
 
 if TYPE_CHECKING:
@@ -114,15 +116,25 @@ class Simulation:
         options: How to run.
         outages: Failures, drains and repairs of nodes and GPUs.
         faults: Attempts that fail by a fault of the job's own.
+        other_work: How busy the nodes are with work that is not the scheduler's.
+        holding: Capacity that is held for jobs to come.
     """
 
     def __init__(
-        self, workload: Workload, options: Options, outages: Outages | None = None, faults: JobFailures | None = None
+        self,
+        workload: Workload,
+        options: Options,
+        outages: Outages | None = None,
+        faults: JobFailures | None = None,
+        other_work: OtherWork | None = None,
+        holding: Holding | None = None,
     ) -> None:
         if outages is not None and not len(outages):
             outages = None
         if faults is not None and not len(faults):
             faults = None
+        if holding is not None:
+            workload = holding.applied_to(workload)
         refuse_unsuited(workload, options, outages, faults)
         self.is_dynamic = bool(
             outages is not None
@@ -130,6 +142,8 @@ class Simulation:
             or options.preemption.rules
             or options.placements
             or options.interference
+            or other_work is not None
+            or holding is not None
             or options.settings.ordering.ordering.rounds
             or workload.capacity.speeds is not None
         )
@@ -167,7 +181,8 @@ class Simulation:
         if ordering.rounds is not None:
             refuse_with_rounds(workload, options, self.state)
             self.rounds = Rounds.of(workload, settings.ordering)
-        self.sharing = Sharing.of(workload) if options.interference else None
+        self.held = None if holding is None else Held(holding, workload)
+        self.slowing = Slowing.of(workload, shares=options.interference, other_work=other_work)
         self.evacuation: Evacuation | None = None
         if outages is not None:
             num_nodes = workload.capacity.units.shape[1]
@@ -200,6 +215,7 @@ class Simulation:
         self._on_stop: Callbacks = [self._stop_event]
         self._on_outage: Callbacks = [self._outage_event]
         self._on_fault: Callbacks = [self._fault_event]
+        self._on_load: Callbacks = [self._load_event]
         self._on_retry: Callbacks = [self._retry_event]
         self._to_learn: list[int] = []  # rows that have ended at this instant, of which no prediction knows yet
         self._to_stop: list[tuple[int, int]] = []  # attempts to be stopped at this instant, and how they end
@@ -208,6 +224,10 @@ class Simulation:
         self._next_outage = 0
         self._outages_now = 0  # outages of this instant that have not been carried out
         self._waits_since_s = 0.0
+        self._load_step: int | None = None  # a step of other work that begins at this instant
+        if other_work is not None and self._batch_times:
+            step = other_work.step_at(self._batch_times[0])
+            self.clock.at(min(other_work.begin_of(step), self._batch_times[0]), Order.LOAD, self._on_load, step)
         if outages is not None:
             self.clock.at(float(outages.time_s[0]), Order.OUTAGE, self._on_outage, 0)
         if self._batch_times:
@@ -310,6 +330,15 @@ class Simulation:
         if following < len(self.outages) and not self._all_done():
             self.clock.at(float(self.outages.time_s[following]), Order.OUTAGE, self._on_outage, following)
 
+    def _load_event(self, event: Any) -> None:
+        assert self.slowing is not None
+        assert self.slowing.beside is not None
+        self._happened = True
+        self._load_step = event._value
+        following = event._value + 1
+        if not self._all_done():
+            self.clock.at(self.slowing.beside.work.begin_of(following), Order.LOAD, self._on_load, following)
+
     def _all_done(self) -> bool:
         """Whether no job is left that an outage could touch."""
         return self._next_batch == len(self._batch_times) and self.num_done == self._num_accepted
@@ -381,7 +410,7 @@ class Simulation:
 
     def close(self) -> None:
         """Let go of the callbacks: they refer back to the simulation, which would otherwise wait for the collector."""
-        events = (self._on_end, self._on_arrival, self._on_pass, self._on_stop, self._on_outage)
+        events = (self._on_end, self._on_arrival, self._on_pass, self._on_stop, self._on_outage, self._on_load)
         for callbacks in (*events, self._on_fault, self._on_retry):
             callbacks.clear()
 
@@ -396,7 +425,7 @@ class Simulation:
             self.passes_put_off += 1
             if self.is_dynamic:  # jobs end and nodes fail when they do, whenever the next decision is
                 self._take_in(now_s, self._num_finished, self._arrived)
-                self._slow_neighbours(now_s)
+                self._slow_down(now_s)
                 self.num_done += self._num_finished
                 self._num_finished = 0
             self._wake_at(self._earliest_pass_s)
@@ -489,7 +518,7 @@ class Simulation:
         else:
             next_s = state.run_pass(now_s)
             self._begin(state.started[: state.num_started].tolist(), now_s)
-        self._slow_neighbours(now_s)
+        self._slow_down(now_s)
         self._note_reasons()
         return next_s
 
@@ -503,7 +532,7 @@ class Simulation:
             self.rounds.account(state, now_s)
         for row in self._finished[:num_finished].tolist():
             lifecycle.finish(state, row, now_s)
-            self._forget_neighbours(row)
+            self._let_go(row)
         self._account_arrivals(arrived)
         away = self._outages_now or (self.evacuation is not None and self.evacuation.is_holding)
         if away or self._to_stop or self._to_retry:
@@ -517,6 +546,15 @@ class Simulation:
             num_finished = 0
         state.absorb(now_s, self._finished, num_finished, self._absorbed, arrived)
         self._absorbed = arrived
+        if self._load_step is not None:
+            assert self.slowing is not None
+            self.slowing.begin_step(state, self._load_step)
+            self._load_step = None
+            self._slow_down(now_s)
+        if self.held is not None:
+            self.held.set_limit(state, now_s)
+            if not self._all_done():
+                self._wake_at(self.held.next_step_s(now_s))
 
     def _begin(self, rows: Sequence[int], now_s: float) -> None:
         """Attempts of these jobs begin."""
@@ -528,8 +566,8 @@ class Simulation:
                 self.state.note_start(self.estimates, row, now_s)
             end_s = self.lifecycle.begin(self.state, row, now_s)
             self._put_end(row, end_s)
-            if self.sharing is not None:
-                self.sharing.enter(self.state, row)
+            if self.slowing is not None:
+                self.slowing.enter(self.state, row)
             if self.ledger is not None:
                 self.ledger.change(self._user(row), self._processors(row), now_s)
 
@@ -541,16 +579,19 @@ class Simulation:
         else:
             self.clock.at(end_s, Order.END, self._on_end, value)
 
-    def _forget_neighbours(self, row: int) -> None:
-        if self.sharing is not None:
-            self.sharing.leave(row)
+    def _let_go(self, row: int) -> None:
+        if self.slowing is not None:
+            self.slowing.leave(row)
 
-    def _slow_neighbours(self, now_s: float) -> None:
-        """Give the jobs on GPUs where others have come or gone their new speeds, and put their ends there."""
-        if self.sharing is None:
+    def _slow_down(self, now_s: float) -> None:
+        """Give the jobs beside which there is more or less other work now their new speeds, and put their ends there.
+
+        That is other jobs on the same GPU, and what is not the scheduler's on the same node.
+        """
+        if self.slowing is None:
             return
         assert self.lifecycle is not None
-        for row, rate in self.sharing.changes(self.state):
+        for row, rate in self.slowing.changes(self.state):
             is_stopping = self.state.jobs_i[at.STOPPING, row] == 1
             stop_s = float(self.state.jobs_f[at.END_S, row])
             self.state.change_rate(row, rate, now_s)
@@ -604,7 +645,7 @@ class Simulation:
         if self.estimates is not None:
             note_stop(self.estimates, row)
             self.estimates.request_s[row] = max(self.estimates.request_s[row] - kept_s, at.OVERRUN_GRACE_S)
-        self._forget_neighbours(row)
+        self._let_go(row)
         if self.ledger is not None:
             self.ledger.change(self._user(row), -self._processors(row), now_s)
         if self.learned is not None:
@@ -687,6 +728,7 @@ class Simulation:
             self._usage(now_s),
             self._dominant_shares(queue),
             num_others=len(self.state.running),
+            loads=self._target_loads(queue),
         )
         ordering = self.options.settings.ordering
         if self.portfolio is not None:
@@ -712,6 +754,10 @@ class Simulation:
         rows = np.concatenate([running, queue])
         units = demand.tasks[rows, None] * demand.shapes[demand.shape_idx[rows]]
         return dominant_shares(self.workload.columns.take(rows), units, len(running), queue, self.workload.capacity)
+
+    def _target_loads(self, queue: IntArray) -> FloatArray:
+        needed = self.options.settings.ordering.ordering.needs_load
+        return self.state.target_loads(queue) if needed else np.zeros(0)
 
     def _usage(self, now_s: float) -> FloatArray:
         return self.ledger.usage_at(now_s) if self.ledger is not None else np.zeros(0)

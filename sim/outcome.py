@@ -331,7 +331,7 @@ def _job_table(simulation: Simulation, start_s: FloatArray, end_s: FloatArray) -
     gave_up = np.zeros(workload.num_jobs, dtype=np.bool_) if lifecycle is None else lifecycle.gave_up
     state = np.where(workload.rejected, 3, np.where(gave_up, 1, np.where(workload.killed, 2, 0))).astype(np.uint32)
     cluster = f"needs more than the cluster {workload.cluster.name!r} has"
-    if workload.capacity.quotas is not None:
+    if workload.capacity.quotas is not None and simulation.held is None:
         cluster = f"needs more than its group may have of the cluster {workload.cluster.name!r}"
     state_is = pl.col("state")
     reason = (

@@ -27,7 +27,9 @@ from shunter.sim.engine import Options, Simulation
 from shunter.sim.estimates import which_estimates
 from shunter.sim.failures import WHOLE_NODE, Outages
 from shunter.sim.faults import with_own_work
+from shunter.sim.holding import Holding
 from shunter.sim.load import LOAD_STEP_S, check_step
+from shunter.sim.other_work import OtherWork
 from shunter.sim.outcome import make_result
 from shunter.sim.portfolio import choose_policy
 from shunter.sim.result import Result
@@ -80,6 +82,8 @@ def simulate(
     details: bool | None = None,
     seed: int = 0,
     interference: bool = False,
+    other_work: OtherWork | None = None,
+    holding: Holding | None = None,
     engine: str = "auto",
     out: Path | None = None,
     load_step_s: float = LOAD_STEP_S,
@@ -119,6 +123,8 @@ def simulate(
         details: Note the nodes of every attempt and why jobs wait; by default on a cluster of several nodes.
         seed: Of the random placement; kept in the manifest.
         interference: Jobs that share a GPU slow each other down, by the packaged table.
+        other_work: How busy the nodes are with work that is not the scheduler's, and what is predicted of it.
+        holding: Capacity that is held for jobs to come; rows are those of what is replayed.
         engine: ``simpy``, ``compiled``, or ``auto``: the compiled loop wherever it can do the replay; see
             ``sim.rollout``. The schedules are the same.
         out: Run folder to write. Rows of attempts and placements then go to files while the replay runs, so that memory
@@ -179,6 +185,8 @@ def simulate(
         options,
         outages,
         faults if faults is None or window is None else faults.window(*window),
+        other_work,
+        holding,
     )
     manifest = run_manifest(
         trace,
@@ -191,6 +199,8 @@ def simulate(
         defaults=defaults,
         outages=outages,
         faults=faults,
+        other_work=other_work,
+        holding=holding,
         seed=seed,
     )
     taken_up = resume and checkpoint is not None
@@ -337,6 +347,8 @@ def run_manifest(
     defaults: Defaults | None = None,
     outages: Outages | None = None,
     faults: JobFailures | None = None,
+    other_work: OtherWork | None = None,
+    holding: Holding | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """What was run: enough to run it again, and nothing that differs between equal runs."""
@@ -379,6 +391,8 @@ def run_manifest(
         "locality_s": settings.locality_s,
         "outages": None if outages is None else _outages_hash(outages),
         "faults": None if faults is None else _faults_hash(faults),
+        "other_work": None if other_work is None else _loads_hash(other_work),
+        "holding": None if holding is None else _holding_hash(holding),
         "details": options.placements,
         "interference": options.interference,
         "window": list(window) if window else None,
@@ -407,3 +421,20 @@ def _faults_hash(faults: JobFailures) -> dict[str, Any]:
     for column in (faults.job_row, faults.after_s, faults.work_s):
         digest.update(np.ascontiguousarray(column).tobytes())
     return {"attempts": len(faults), "sha256": digest.hexdigest()}
+
+
+def _loads_hash(work: OtherWork) -> dict[str, Any]:
+    """The grid, who predicts, and a checksum."""
+    digest = hashlib.sha256()
+    for table in (work.load, work.predicted):
+        digest.update(np.ascontiguousarray(table, dtype=np.float64).tobytes())
+    grid = {"first_s": work.first_s, "step_s": work.step_s, "steps": len(work.load)}
+    return grid | {"told_by": work.told_by, "sha256": digest.hexdigest()}
+
+
+def _holding_hash(holding: Holding) -> dict[str, Any]:
+    """For how many jobs, who predicts, and a checksum."""
+    digest = hashlib.sha256(np.ascontiguousarray(holding.favoured).tobytes())
+    digest.update(np.ascontiguousarray(holding.told, dtype=np.float64).tobytes())
+    facts = {"jobs": int(holding.favoured.sum()), "step_s": holding.step_s, "told_by": holding.told_by}
+    return facts | {"sha256": digest.hexdigest()}

@@ -54,7 +54,7 @@ def arrays(simulation: Simulation) -> dict[str, Any]:
         found |= {f"estimates_{name}": values for name, values in estimate_arrays(simulation.estimates).items()}
     for part in (
         simulation.rounds,
-        simulation.sharing,
+        simulation.slowing,
         simulation.evacuation,
         simulation.learned,
         simulation.portfolio,
@@ -78,8 +78,8 @@ def restore(simulation: Simulation, counts: dict[str, Any], arrays: dict[str, An
             values[:] = arrays[f"estimates_{name}"]
     if simulation.rounds is not None:
         simulation.rounds.restore(arrays)
-    if simulation.sharing is not None:
-        simulation.sharing.restore(arrays, simulation.state)
+    if simulation.slowing is not None:
+        simulation.slowing.restore(arrays, simulation.state)
     if simulation.evacuation is not None:
         simulation.evacuation.restore(arrays)
     if simulation.learned is not None:
@@ -111,6 +111,7 @@ def stand_at(
         Order.FAULT: simulation._on_fault,
         Order.RETRY: simulation._on_retry,
         Order.OUTAGE: simulation._on_outage,
+        Order.LOAD: simulation._on_load,
         Order.ARRIVAL: simulation._on_arrival,
         Order.PASS: simulation._on_pass,
     }

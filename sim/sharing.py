@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,7 +33,6 @@ class Sharing:
     Attributes:
         table: (M, M) speed of a model class beside one job of another, over its speed alone.
         class_idx: (J,) class of each job.
-        alone: (J,) speed of the running jobs without neighbours.
         tasks_on: Tasks on each shared GPU, by job.
         spots_of: GPUs that each running job shares, or may come to share.
         touched: GPUs where a job has come or gone since the last ``changes``.
@@ -41,7 +40,6 @@ class Sharing:
 
     table: FloatArray
     class_idx: IntArray
-    alone: FloatArray
     tasks_on: defaultdict[Spot, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
     spots_of: dict[int, list[Spot]] = field(default_factory=dict)
     touched: set[Spot] = field(default_factory=set)
@@ -63,11 +61,10 @@ class Sharing:
             )
         class_idx, classes = workload.trace.jobs.codes("model_class")
         table = interference_table([None, *classes])
-        return cls(table, class_idx + 1, np.ones(workload.num_jobs))
+        return cls(table, class_idx + 1)
 
     def enter(self, state: ClusterState, row: int) -> None:
-        """A job has been started; call it while its rate is the one without neighbours."""
-        self.alone[row] = state.jobs_f[at.RATE, row]
+        """A job has been started."""
         if state.shapes[at.SHARE, state.jobs_i[at.SHAPE, row]] == 0 or state.is_instance(row):
             return
         spots = [(node, mask.bit_length() - 1, tasks) for node, tasks, mask in state.entries_of(row) if mask]
@@ -85,12 +82,12 @@ class Sharing:
                 del self.tasks_on[spot]
             self.touched.add(spot)
 
-    def changes(self, state: ClusterState) -> list[tuple[int, float]]:
-        """(row, new rate) of the running jobs whose neighbours are others now and whose rate is another; by row."""
+    def changes(self) -> tuple[list[int], FloatArray]:
+        """Rows of the running jobs whose neighbours are others now, and their speeds over those without neighbours."""
         rows = sorted({row for spot in self.touched for row in self.tasks_on.get(spot, ())})
         self.touched.clear()
         if not rows:
-            return []
+            return [], np.ones(0)
         spots = sorted({spot for row in rows for spot in self.spots_of[row]})
         tasks = np.asarray(
             [
@@ -105,20 +102,4 @@ class Sharing:
         place = np.searchsorted(rows, tasks[:, 0])
         mine = (place < len(rows)) & (np.asarray(rows)[np.minimum(place, len(rows) - 1)] == tasks[:, 0])
         np.minimum.at(slowest, place[mine], speed[mine])
-        rates = self.alone[rows] * slowest
-        return [
-            (row, float(rate))
-            for row, rate in zip(rows, rates, strict=True)
-            if not np.isclose(rate, state.jobs_f[at.RATE, row], rtol=1e-12, atol=0.0)
-        ]
-
-    def arrays(self) -> dict[str, Any]:
-        """What a checkpoint cannot work out from the state."""
-        return {"sharing_alone": self.alone}
-
-    def restore(self, arrays: dict[str, Any], state: ClusterState) -> None:
-        """Take over what ``arrays`` saved; the rest follows from who runs where."""
-        for row in sorted(state.running.tolist()):
-            self.enter(state, row)
-        self.touched.clear()
-        self.alone[:] = arrays["sharing_alone"]
+        return rows, slowest

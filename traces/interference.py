@@ -47,16 +47,25 @@ class Interference:
 
     def table(self, model_classes: Sequence[str | None]) -> FloatArray:
         """(M, M) speed of the row's class beside one job of the column's class; see the module for what is missing."""
-        known = {_plain(name): name for name in self.utilisation}
-        names = [known.get(_plain(name or "")) for name in model_classes]
-        average = float(np.mean(list(self.utilisation.values())))
-        util = np.array([average if name is None else self.utilisation[name] for name in names])
+        names = self._measured(model_classes)
+        util = self.utilisations(model_classes)
         speeds = fitted_speed(self.coefficient, util[:, None], util[None, :])
         for i, own in enumerate(names):
             row = self.measured.get(own or "", {})
             for k, other in enumerate(names):
                 speeds[i, k] = row.get(other or "", speeds[i, k])
         return speeds
+
+    def utilisations(self, model_classes: Sequence[str | None]) -> FloatArray:
+        """(M,) GPU utilisation of each class alone; the average class's where it was not measured."""
+        average = float(np.mean(list(self.utilisation.values())))
+        names = self._measured(model_classes)
+        return np.array([average if name is None else self.utilisation[name] for name in names])
+
+    def _measured(self, model_classes: Sequence[str | None]) -> list[str | None]:
+        """The name under which each class was measured; None where it was not."""
+        known = {_plain(name): name for name in self.utilisation}
+        return [known.get(_plain(name or "")) for name in model_classes]
 
 
 def _plain(name: str) -> str:

@@ -20,14 +20,14 @@ from shunter.scheduler.kernels.passes import (
     set_gpu,
     set_open,
 )
-from shunter.scheduler.kernels.placing import nearest_tier
+from shunter.scheduler.kernels.placing import load_of_gang, nearest_tier
 from shunter.scheduler.kernels.slots import activate_shape, refresh_node
 from shunter.scheduler.kernels.starting import add_entry, hold, release_job, set_running, start_job
 from shunter.scheduler.kernels.waits import attribute_waits, note_reasons
 
 __all__ = [
     "absorb", "activate_shape", "add_entry", "advance", "advance_conservative", "attribute_waits", "choose_victims",
-    "correct", "enqueue", "hold", "learn_run", "nearest_tier", "note_reasons", "note_start", "predict",
+    "correct", "enqueue", "hold", "learn_run", "load_of_gang", "nearest_tier", "note_reasons", "note_start", "predict",
     "profile_from_promises", "queue_remove", "rebuild_profile", "refresh_node", "release_job", "run_conservative",
     "run_lanes", "run_pass", "running_insert", "running_remove", "set_gpu", "set_open", "set_running", "start_job",
 ]  # fmt: skip

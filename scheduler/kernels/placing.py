@@ -13,6 +13,8 @@ from shunter.scheduler.layout import (
     CHOSEN_TASKS,
     DOMAIN_SUM,
     FIRST_FIT,
+    LEAST_LOADED,
+    LOAD,
     NEAR,
     SWITCH,
     TOPOLOGY,
@@ -37,6 +39,8 @@ def place(st: State, strategy: Int, tasks: Int, usable: IntArray) -> Int:
         return fill_in_order(st, tasks, usable)
     if strategy == WORST_FIT:
         return fill_level(st, tasks, usable)
+    if strategy == LEAST_LOADED:
+        return fill_least_loaded(st, tasks, usable)
     tightest = tightest_node(tasks, usable)
     if tightest >= 0:
         st.node_i[CHOSEN, 0] = tightest
@@ -114,6 +118,51 @@ def fill_fullest(st: State, tasks: Int, usable: IntArray) -> Int:
                     return chosen
         level = next_level(usable, level, True)
     return chosen
+
+
+@compiled
+def next_load(st: State, usable: IntArray, load: Int) -> Int:
+    """The least predicted load above ``load`` of a node with usable slots; −1 when there is none."""
+    best = np.int64(-1)
+    for n in range(len(usable)):
+        here = st.node_i[LOAD, n]
+        if usable[n] > 0 and here > load and (best < 0 or here < best):
+            best = here
+    return best
+
+
+@compiled
+def fill_least_loaded(st: State, tasks: Int, usable: IntArray) -> Int:
+    """Fill the nodes with the least predicted load by other work first, ties to the lowest node."""
+    chosen = 0
+    load = next_load(st, usable, np.int64(-1))
+    while tasks > 0 and load >= 0:
+        for n in range(len(usable)):
+            if usable[n] > 0 and st.node_i[LOAD, n] == load:
+                here = min(tasks, usable[n])
+                st.node_i[CHOSEN, chosen] = n
+                st.node_i[CHOSEN_TASKS, chosen] = here
+                chosen += 1
+                tasks -= here
+                if tasks == 0:
+                    return chosen
+        load = next_load(st, usable, load)
+    return chosen
+
+
+@compiled
+def load_of_gang(st: State, tasks: Int, usable: IntArray) -> Int:
+    """The highest predicted load among the nodes that ``fill_least_loaded`` would take."""
+    load: Int = np.int64(-1)
+    while tasks > 0:
+        following = next_load(st, usable, load)
+        if following < 0:
+            break
+        load = following
+        for n in range(len(usable)):
+            if st.node_i[LOAD, n] == load:
+                tasks -= min(tasks, usable[n])
+    return max(load, np.int64(0))
 
 
 @compiled

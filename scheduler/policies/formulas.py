@@ -119,6 +119,22 @@ def priority(view: QueueView, _: Parameters) -> FloatArray:
     return -view.jobs.priority
 
 
+LEAST_LOAD = {"least": 0.1}
+"""A load that counts as none: what divides the priority is never less, so that an idle node is not everything."""
+
+
+def predicted_load(view: QueueView, parameters: Parameters) -> FloatArray:
+    """Priority over the predicted load of the nodes that the job would take, highest first. This project.
+
+    Priorities count from 1 for the lowest class that waits. Without a prediction all nodes are alike, and this is
+    ``priority``. A gang counts with the highest load among its nodes: it goes at the pace of its slowest task.
+    """
+    rank = view.jobs.priority - view.jobs.priority.min(initial=np.inf) + 1.0
+    load = view.loads if len(view.loads) else np.zeros(len(rank))
+    scores: FloatArray = -rank / np.maximum(load, parameters["least"])
+    return scores
+
+
 def edf(view: QueueView, _: Parameters) -> FloatArray:
     """Earliest deadline first; jobs without one come last. Liu & Layland, Journal of the ACM 20(1), 1973."""
     return view.jobs.deadline_s

@@ -39,6 +39,7 @@ class Ordering:
         parameters: Names and defaults of what may be set with ``NAME:key=value,…``.
         needs_usage: Reads the decayed usage of users.
         needs_shares: Reads the dominant shares of groups.
+        needs_load: Reads the predicted loads of the nodes that jobs would take.
         needs_features: Is a model's: needs a scorer, and the features of ``scheduler.features``.
         needs_oracle: Is told the actual run times: a bound, no policy for a live cluster.
         uses_request: Reads the user's limit, so a log without limits makes it one with perfect knowledge.
@@ -58,6 +59,7 @@ class Ordering:
     parameters: Mapping[str, float] = field(default_factory=dict)
     needs_usage: bool = False
     needs_shares: bool = False
+    needs_load: bool = False
     needs_features: bool = False
     needs_oracle: bool = False
     uses_request: bool = False

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from shunter.cli.failing import Failing
+from shunter.cli.hold import Hold
+from shunter.cli.node_load import NodeLoad
 from shunter.scheduler.errors import OutputError
 
 if TYPE_CHECKING:
@@ -38,10 +40,20 @@ class Rules:
     blast_radius: float = 1.0
     locality_s: float = 0.0
     interference: bool = False
+    node_load: NodeLoad = field(default_factory=NodeLoad)
+    hold: Hold = field(default_factory=Hold)
     carbon: Path | None = None
     details: bool | None = None
 
-    def resolve(self, trace: Trace, cluster: ClusterSpec, seed: int, *, quiet: bool = False) -> dict[str, Any]:
+    def resolve(
+        self,
+        trace: Trace,
+        cluster: ClusterSpec,
+        seed: int,
+        *,
+        window: tuple[int, int] | None = None,
+        quiet: bool = False,
+    ) -> dict[str, Any]:
         """Arguments of ``simulate``.
 
         Raises:
@@ -62,6 +74,8 @@ class Rules:
             "blast_radius": self.blast_radius,
             "locality_s": self.locality_s,
             "interference": self.interference,
+            "other_work": self.node_load.resolve(cluster, quiet=quiet),
+            "holding": self.hold.resolve(trace, cluster, window, quiet=quiet),
             "carbon": self.intensities(trace, cluster),
             "details": self.details,
         }
@@ -110,6 +124,8 @@ class Request:
             estimates = "actual"
         check_default_request(self.default_request_s)
         check_step(self.load_step_s)
+        self.rules.node_load.check()
+        self.rules.hold.check()
         for policy in self.policies:
             for backfill in self.backfills:
                 refuse_conservative(estimates, backfill)
@@ -186,6 +202,8 @@ class Request:
             defaults=resolved["defaults"],
             outages=resolved["outages"],
             faults=resolved["faults"],
+            other_work=resolved["other_work"],
+            holding=resolved["holding"],
             seed=self.seed,
         )
         wanted = json.loads(json.dumps(wanted))
@@ -269,7 +287,7 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
 
     prepare_kernels(quiet=request.quiet)
     results: list[Result] = []
-    resolved = request.rules.resolve(trace, cluster, request.seed, quiet=request.quiet)
+    resolved = request.rules.resolve(trace, cluster, request.seed, window=request.window, quiet=request.quiet)
     with stop_on_signals() as stop:
         for policy, backfill in request.runs:
             done = request.kept_run(policy, backfill, trace, cluster, resolved)

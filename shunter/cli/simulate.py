@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shunter.cli.failing import Failing
+from shunter.cli.hold import Hold
+from shunter.cli.node_load import NodeLoad
 from shunter.cli.runs import Request, Rules, open_trace, run_all, save_all
 from shunter.scheduler.errors import UsageError
 
@@ -46,7 +48,8 @@ def simulate_command(
         str,
         typer.Option(
             "--placement",
-            help="first-fit, best-fit, worst-fit, packed, topology, dot-product, packing, clustering, fgd or random.",
+            help="first-fit, best-fit, worst-fit, packed, topology, least-loaded, dot-product, packing, clustering, "
+            "fgd or random.",
         ),
     ] = "first-fit",
     cluster: Annotated[
@@ -150,6 +153,38 @@ def simulate_command(
     interference: Annotated[
         bool, typer.Option("--interference", help="Jobs that share a GPU slow each other, as Lucid measured.")
     ] = False,
+    node_load: Annotated[
+        str | None,
+        typer.Option(
+            "--node-load",
+            help="Load series (0 to 1) of other work on the nodes, from the trace's start: busy nodes slow their jobs.",
+        ),
+    ] = None,
+    load_forecast: Annotated[
+        str,
+        typer.Option(
+            "--load-forecast",
+            help="What least-loaded and predicted-load are told of it: none, present (the last step), usual (the "
+            "node's mean so far), learned (the forecaster that comes with the package), model:FOLDER or perfect.",
+        ),
+    ] = "present",
+    hold_for: Annotated[
+        str | None,
+        typer.Option(
+            "--hold-for",
+            help="Hold capacity for such jobs to come: short:SECONDS (by request) or priority:LEAST.",
+        ),
+    ] = None,
+    hold_forecast: Annotated[
+        str,
+        typer.Option(
+            "--hold-forecast",
+            help="How much: what usual (earlier steps), learned (the forecaster that comes with the package), "
+            "model:FOLDER or perfect expects them to ask for in a step, or a number of processors.",
+        ),
+    ] = "usual",
+    hold_step: Annotated[float, typer.Option("--hold-step", help="Seconds of such a step.")] = 600.0,
+    hold_level: Annotated[float, typer.Option("--hold-level", help="Quantile of what is expected that is held.")] = 0.9,
     carbon: Annotated[
         Path | None,
         typer.Option("--carbon", help="Series of the carbon intensity (timestamp, g/kWh), for all regions."),
@@ -213,6 +248,8 @@ def simulate_command(
             blast_radius=blast_radius,
             locality_s=consolidate,
             interference=interference,
+            node_load=NodeLoad(node_load, load_forecast),
+            hold=Hold(hold_for, hold_forecast, hold_step, hold_level),
             carbon=carbon,
             details=details,
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from shunter.scheduler.state import PLACEMENTS
 from shunter.traces.tables import ClusterSpec, NodeGroup
 from tests.scheduler.cases import settings, table, waiting_state
 
-TWINS = ("first-fit", "best-fit", "worst-fit", "packed")
+TWINS = ("first-fit", "best-fit", "worst-fit", "packed", "least-loaded")
 MOST_NODES = 12
 STATES: dict[int, Any] = {}
 
@@ -33,12 +34,18 @@ def state_of(nodes: int) -> Any:
 @given(
     usable=st.lists(st.one_of(st.integers(0, 4), st.just(8), st.integers(0, 9)), min_size=1, max_size=MOST_NODES),
     share=st.floats(0, 1),
+    seed=st.integers(0, 99),
 )
-def test_placement_equals_its_twin(name: str, usable: list[int], share: float) -> None:
+def test_placement_equals_its_twin(name: str, usable: list[int], share: float, seed: int) -> None:
     room = np.asarray(usable, dtype=np.int64)
     tasks = max(1, round(share * int(room.sum())))
     assume(tasks <= room.sum())
     state = state_of(len(usable))
+    load = np.random.default_rng(seed).choice([0.0, 0.25, 0.5, 1.0], len(usable))
+    state.set_loads(load)
+    twin = reference.PLACE[name]
+    if name == "least-loaded":
+        twin = partial(reference.least_loaded, load=load)
     count = place(state.packed, PLACEMENTS[name], tasks, room)
     chosen = list(zip(*state.node_i[[at.CHOSEN, at.CHOSEN_TASKS], :count].tolist(), strict=True))
-    assert sorted(chosen) == sorted(reference.PLACE[name](tasks, room))
+    assert sorted(chosen) == sorted(twin(tasks, room))

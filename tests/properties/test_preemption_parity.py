@@ -16,8 +16,10 @@ from shunter.scheduler.plans import Plan
 from shunter.scheduler.policies.registry import choose_ordering
 from shunter.scheduler.preemption import Preemption
 from shunter.sim.engine import Options, Simulation
+from shunter.sim.holding import Holding
+from shunter.sim.other_work import OtherWork
 from shunter.sim.workload import prepare
-from shunter.traces.tables import Quota
+from shunter.traces.tables import Quota, Trace, make_jobs, pool
 from tests.examples import examples
 from tests.networks import by_network, drawn_network
 from tests.properties.strategies import MODES, lanes
@@ -57,7 +59,7 @@ class Witness(Simulation):
         return next_s
 
 
-@pytest.mark.parametrize("policy", ["fcfs", "srtf", "las", "fairshare", "learned"])
+@pytest.mark.parametrize("policy", ["fcfs", "srtf", "las", "fairshare", "predicted-load", "learned"])
 @settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
 def test_a_plan_stops_and_starts_what_the_engine_stops_and_starts(policy: str, data: st.DataObject) -> None:
@@ -67,15 +69,38 @@ def test_a_plan_stops_and_starts_what_the_engine_stops_and_starts(policy: str, d
         cluster = replace(cluster, quotas={"ada": Quota(1.0), "bob": Quota(gpus - 1.0)})
         trace = replace(trace, jobs=replace(trace.jobs, frame=trace.jobs.frame.with_columns(group=pl.col("user"))))
     ordering = by_network(drawn_network(3)) if policy == "learned" else choose_ordering(policy)
-    rules = data.draw(st.sampled_from(RULES if policy in {"srtf", "las"} else RULES[1:4]))
+    rules = data.draw(st.sampled_from(RULES if policy in {"srtf", "las", "predicted-load"} else RULES[1:4]))
     options = Options(
-        Settings(ordering, data.draw(st.sampled_from(PREEMPTING))),
+        Settings(
+            ordering,
+            data.draw(st.sampled_from(PREEMPTING)),
+            data.draw(st.sampled_from(["first-fit", "least-loaded"])),
+        ),
         preemption=Preemption(rules, data.draw(st.sampled_from([0.0, 5.0])), data.draw(st.sampled_from([0.0, 3.0]))),
     )
     workload = prepare(trace, cluster)
-    witness = Witness(workload, options)
+    busy = None
+    if data.draw(st.booleans()):
+        size = (data.draw(st.integers(1, 4)), workload.capacity.units.shape[1])
+        rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+        busy = OtherWork(0.0, data.draw(st.sampled_from([4.0, 10.0, 25.0])), rng.random(size), rng.random(size))
+    held = None
+    if workload.capacity.quotas is None and data.draw(st.booleans()):
+        favoured = np.asarray(data.draw(st.lists(st.booleans(), min_size=len(trace.jobs), max_size=len(trace.jobs))))
+        told = np.asarray(data.draw(st.lists(st.floats(0, 6), min_size=3, max_size=9)))
+        held = Holding(favoured, data.draw(st.sampled_from([5.0, 20.0])), told)
+    witness = Witness(workload, options, other_work=busy, holding=held)
     assert witness.run()
     event("stops jobs" if witness.num_stops else "stops none")
-    plain = Simulation(workload, options)
+    plain = Simulation(workload, options, other_work=busy, holding=held)
     assert plain.run()
     np.testing.assert_array_equal(witness.state.jobs_f[at.START_S], plain.state.jobs_f[at.START_S])
+
+
+def test_equal_ranks_of_stopped_and_waiting_jobs_end_in_their_submission() -> None:
+    """Jobs that are stopped are numbered before waiting ones in a snapshot, whenever they were submitted."""
+    columns = {"job_id": list("abcd"), "submit_s": [0.0, 3.0, 5.0, 6.0], "duration_s": [7.0, 9.0, 10.0, 5.0]}
+    columns |= {"requested_s": columns["duration_s"], "tasks": [2, 1, 2, 1], "cpus": [1.0] * 4}
+    trace = Trace("ties", make_jobs(columns), pool(2))
+    options = Options(Settings(choose_ordering("las"), "easy"), preemption=Preemption(("policy",)))
+    assert Witness(prepare(trace, trace.cluster), options).run()

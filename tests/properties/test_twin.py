@@ -10,6 +10,7 @@ from shunter.scheduler import layout as at
 from shunter.scheduler.decide import Settings, check_plan, plan
 from shunter.scheduler.policies.registry import choose_ordering
 from shunter.scheduler.reference import reference_plan
+from shunter.scheduler.types import FloatArray
 from shunter.sim.engine import Options, Simulation
 from shunter.sim.workload import prepare
 from tests.examples import examples
@@ -47,7 +48,8 @@ class Witness(Simulation):
             self._wake_at(proposed.next_pass_s)
 
 
-def starts_of(simulation: Simulation) -> list[float]:
+def starts_of(simulation: Simulation, loads: FloatArray) -> list[float]:
+    simulation.state.set_loads(loads)
     assert simulation.run()
     return simulation.state.jobs_f[at.START_S].tolist()
 
@@ -67,6 +69,8 @@ def test_plan_equals_its_twin_and_the_fused_engine(data: st.DataObject) -> None:
     interval_s = data.draw(st.sampled_from([0.0, 0.0, 7.0])) if ties == "instant" else 0.0
     options = Options(chosen, ties=ties, interval_s=interval_s)
     workload = prepare(trace, cluster, clairvoyant=data.draw(st.booleans()))
-    slow = starts_of(Witness(workload, options))
-    fast = starts_of(Simulation(workload, options))
+    num_nodes = workload.capacity.units.shape[1]
+    loads = np.asarray(data.draw(st.lists(st.floats(0, 1), min_size=num_nodes, max_size=num_nodes)))
+    slow = starts_of(Witness(workload, options), loads)
+    fast = starts_of(Simulation(workload, options), loads)
     np.testing.assert_array_equal(fast, slow)

@@ -32,7 +32,8 @@ def view(now_s: float = NOW_S) -> QueueView:
         queue_idx=[1, 0],
     )
     usage_s, shares = np.asarray([300.0, 100.0]), np.asarray([0.25, 0.5])
-    return QueueView(now_s, jobs, total_processors=16.0, usage_s=usage_s, shares=shares)
+    loads = np.asarray([0.5, 0.05])
+    return QueueView(now_s, jobs, total_processors=16.0, usage_s=usage_s, shares=shares, loads=loads)
 
 
 WEEK_S = 7 * 86400.0
@@ -61,6 +62,7 @@ EXPECTED = {
     "edf": (500, 9_200),
     "slack": (500 - 80, 9_200 - 9_000),
     "priority": (-1, -2),
+    "predicted-load": (-1 / 0.5, -2 / 0.1),  # classes 1 and 2; a load of 0.05 counts as 0.1
     # Usage shares 3/4 and 1/4 over an equal share of 1/2 each.
     "fairshare": (-(2**-1.5), -(2**-0.5)),
     "multifactor": (
