@@ -119,6 +119,7 @@ def policies_page() -> str:
             (ordering.needs_oracle, "actual run time"),
             (ordering.needs_usage, "usage of users"),
             (ordering.needs_shares, "shares of groups"),
+            (ordering.needs_load, "[predicted load](deciding.md)"),
             (ordering.needs_features, "[features](features.md)"),
         )
         reads = ", ".join(text for applies, text in traits if applies) or "–"

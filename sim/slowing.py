@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from shunter.sim.workload import Workload
 
 
+SAME = 1e-12
+"""Speeds that differ by no more than this, relatively, are one: products of the same factors round differently."""
+
+
 @dataclass(slots=True)
 class Slowing:
     """Speeds of the running jobs.
@@ -92,12 +96,12 @@ class Slowing:
             self.touched.update(rows)
         rows = sorted(self.touched)
         self.touched.clear()
+        if not rows:
+            return []
+        before = state.jobs_f[at.RATE, rows]
         rates = self.alone[rows] * self.shared[rows] * self.busy[rows]
-        return [
-            (row, float(rate))
-            for row, rate in zip(rows, rates, strict=True)
-            if not np.isclose(rate, state.jobs_f[at.RATE, row], rtol=1e-12, atol=0.0)
-        ]
+        differs = np.abs(rates - before) > SAME * before
+        return [(row, rate) for row, rate, yes in zip(rows, rates.tolist(), differs, strict=True) if yes]
 
     def arrays(self) -> dict[str, Any]:
         """What a checkpoint cannot work out from the state."""
