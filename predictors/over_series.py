@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from shunter.traces.load_series import LoadSeries
 
 
+SAME_STEP = 1e-3
+"""Relative difference of two steps that are one."""
+
+
 def told_quantiles(
     forecaster: LoadForecaster, series: LoadSeries, progress: Callable[[int, int], None] | None = None
 ) -> FloatArray:
@@ -38,15 +42,15 @@ def told_quantiles(
         chosen = series.select(features=series.features[:1])
     else:
         chosen = series.select(features=wanted)
-    live = LiveForecaster(forecaster)
-    state = live.begin(series.nodes)
-    values, times_s = np.asarray(chosen.values, dtype=np.float64), series.times_s()
-    step_s = forecaster.card.step_s
-    if not np.isclose(step_s, series.step_s, rtol=1e-3):
+    step_s = series.step_s if forecaster.general else forecaster.card.step_s
+    if not np.isclose(step_s, series.step_s, rtol=SAME_STEP):
         raise UsageError(
             f"the forecaster learned steps of {step_s:g} s, {series.name} has steps of {series.step_s:g} s: "
             "`shunter traces convert --step` makes longer ones"
         )
+    live = LiveForecaster(forecaster, step_s=step_s)
+    state = live.begin(series.nodes)
+    values, times_s = np.asarray(chosen.values, dtype=np.float64), series.times_s()
     clock_s = times_s[0] + np.arange(len(series)) * step_s  # its own, so that no rounding of a step counts as a gap
     told = np.full((len(series), len(series.nodes), HORIZON, 3), np.nan)
     for t in range(1, len(series)):

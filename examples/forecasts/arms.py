@@ -115,6 +115,17 @@ def columns(result: Result) -> dict[str, FloatArray]:
     }
 
 
+def used(result: Result) -> FloatArray:
+    """(WINDOWS,) share of the scarce resource in use in equal stretches between the first and the last submission."""
+    jobs = result.jobs.drop_nulls("start_s")
+    resource = "gpus" if jobs["gpus"].sum() else "cpus"
+    submit_s, start_s, end_s, amount = (jobs[name].to_numpy() for name in ("submit_s", "start_s", "end_s", resource))
+    edges = np.linspace(submit_s.min(), submit_s.max(), WINDOWS + 1)
+    held = [float((amount * (np.clip(edge, start_s, end_s) - start_s)).sum()) for edge in edges]
+    shares: FloatArray = np.diff(held) / (np.diff(edges) * (result.capacity(resource) or np.nan))
+    return shares
+
+
 def judged(
     study: str,
     log: str,
@@ -140,8 +151,7 @@ def judged(
         chosen = everybody & (subsets or {})[subset] if subset else everybody
         cells[label] = tuple(compared([table[name][chosen] for table in tables.values()], statistic))
         units[label] = "ratio" if name == "bsld" else "s"
-    used = [float(result.metrics["utilisation"]) for result in runs.values()]
-    cells["utilisation"] = tuple(Cell(value, value / used[0]) for value in used)
+    cells["utilisation"] = tuple(compared([used(result) for result in runs.values()], mean))
     units["utilisation"] = "share"
     return Trial(study, log, tuple(runs), cells, units)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from examples.forecasts.arms import Cell, Trial
+from examples.forecasts.arms import WINDOWS, Cell, Trial
 
 
 def value_text(value: float, unit: str) -> str:
@@ -45,9 +45,8 @@ def report(trials: Sequence[Trial]) -> str:
             "  " + "   ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows
         ]
         lines.append("")
-    lines.append(
-        "Ratios are over the first row; in brackets 95 % intervals of 20 windows drawn anew, * where 1 is out."
-    )
+    lines.append(f"Ratios are over the first row; in brackets 95 % intervals of {WINDOWS} windows, * where 1 is out.")
+    lines.append("Utilisation is that between the first and the last submission.")
     return "\n".join(lines)
 
 

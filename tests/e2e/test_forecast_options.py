@@ -31,7 +31,7 @@ def test_other_work_slows_jobs_and_knowing_of_it_helps(shunter: Shunter, loads: 
     idle = replayed(shunter, *how)
     busy = {
         told: replayed(shunter, *how, "--node-load", loads, "--load-forecast", told)["avg_jct_s"]
-        for told in ("none", "present", "usual", "perfect")
+        for told in ("none", "present", "usual", "learned", "perfect")
     }
     assert idle["avg_jct_s"] < min(busy.values())
     assert busy["present"] != busy["none"]
@@ -42,7 +42,7 @@ def test_other_work_slows_jobs_and_knowing_of_it_helps(shunter: Shunter, loads: 
 def test_capacity_is_held_for_short_jobs(shunter: Shunter, tmp_path: Path) -> None:
     how = ("--backfill", "easy", "--window", "0:200")
     plain = replayed(shunter, *how)
-    for forecast in ("usual", "perfect", "2"):
+    for forecast in ("usual", "learned", "perfect", "2"):
         held = replayed(
             shunter, *how, "--hold-for", "short:600", "--hold-forecast", forecast, "--out", tmp_path / forecast
         )

@@ -12,6 +12,7 @@ import pytest
 from shunter.predictors.bundle import CARD, MODEL, is_forecaster, load_forecaster
 from shunter.predictors.live import LiveForecaster, LiveState
 from shunter.predictors.load import LoadForecaster
+from shunter.predictors.over_series import told_quantiles
 from shunter.predictors.reasons import Reason
 from shunter.predictors.shapes import HISTORY, HORIZON, MEDIAN
 from shunter.scheduler.errors import BundleError, OutputError, UsageError
@@ -119,6 +120,14 @@ def test_a_forecaster_of_known_nodes_keeps_its_step(forecaster: LoadForecaster) 
     assert LiveForecaster(forecaster, step_s=HOUR_S).step_s == HOUR_S
     with pytest.raises(UsageError, match="this forecaster has steps of 3600 s"):
         LiveForecaster(forecaster, step_s=60.0)
+
+
+def test_a_series_of_other_steps_or_features_is_refused(forecaster: LoadForecaster) -> None:
+    days = noisy_days(40)
+    with pytest.raises(UsageError, match="learned steps of 3600 s, days has steps of 60 s"):
+        told_quantiles(forecaster, replace(days, step_s=60.0))
+    with pytest.raises(UsageError, match="has no feature 'load'"):
+        told_quantiles(forecaster, replace(days, features=("cpus", "other")))
 
 
 def test_a_clock_that_goes_back_changes_nothing(forecaster: LoadForecaster) -> None:

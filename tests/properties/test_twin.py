@@ -48,8 +48,9 @@ class Witness(Simulation):
             self._wake_at(proposed.next_pass_s)
 
 
-def starts_of(simulation: Simulation, loads: FloatArray) -> list[float]:
-    simulation.state.set_loads(loads)
+def starts_of(simulation: Simulation, loads: FloatArray | None = None) -> list[float]:
+    if loads is not None:
+        simulation.state.set_loads(loads)
     assert simulation.run()
     return simulation.state.jobs_f[at.START_S].tolist()
 
