@@ -125,6 +125,24 @@ def test_several_virtual_clusters_are_one_series(tmp_path: Path) -> None:
     assert len(series.facts["files"]) == 2
 
 
+def test_a_row_of_bitbrains_stands_for_as_many_samples_as_it_says(write_text: WriteText) -> None:
+    heading = "id,timestamp,duration,cpu_count,cpu_usage\n"
+    rows = [
+        "7,2013-08-12T13:40:46Z,300000,2,11.5",
+        "7,2013-08-12T13:55:47Z,900000,2,3",  # three equal samples, the last one a second late
+        "7,2013-08-12T14:10:46Z,300000,2,5",  # what was at 14:00 and 14:05 is not told
+        "9,2013-08-12T13:50:46Z,7800000,2,1",  # since long before the file begins
+    ]
+    series = read_series(write_text(heading + "\n".join(rows) + "\n"))
+    nan = np.nan
+    np.testing.assert_array_equal(
+        series.values[:, :, 0].T, [[11.5, 3, 3, 3, nan, nan, 5], [1, 1, 1, nan, nan, nan, nan]]
+    )
+    assert (series.step_s, series.facts["samples"], series.facts["rows_read"]) == (300.0, 8, 4)
+    assert (series.facts["duplicates"], series.facts["out_of_order"]) == (0, 0)
+    assert ":2:3: column 'duration'" in message(write_text(heading + rows[0].replace("300000", "long")))
+
+
 def test_models_of_gpus_are_nodes(write_text: WriteText) -> None:
     series = read_series(write_text(SAMPLES["spot-models"]))
     assert (series.nodes, series.features) == (("A10", "H800"), ("gpus_active_requested",))
@@ -309,8 +327,8 @@ FACTS = {
     "alibaba-genai-2026/pod_gpu_duty_cycle_anon_part1.csv.gz": (
         960, 124, 1, 57, "gpu_duty_cycle", 1 - 104_984 / (960 * 124), 0, 0.99666667,
     ),
-    # Every sample has a step of its own, although they come up to a second early and late.
-    "bitbrains/bitbrains_small_cpu.csv.gz": (8_641, 34, 2, 300, "cpu_usage", 1 - 175_153 / (8_641 * 34), 0, 22035.8635),
+    # 175,153 runs of 272,149 samples: each has a step of its own, although they come up to a second early and late.
+    "bitbrains/bitbrains_small_cpu.csv.gz": (8_641, 34, 2, 300, "cpu_usage", 1 - 272_149 / (8_641 * 34), 0, 22035.8635),
     "marenostrum3/monthTraces_part1.csv.gz": (23_424, 1, 1, 90, "busy_cores", None, 816, 48_992),
     "mit-supercloud/cpu_timeseries_one_job.csv.gz": (11_172, 1, 4, 10, "cpu_utilization", 0.0, 0, 31.984),
 }  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ VENUS = ("time", "submit_job_all", "start_job_all", "end_job_all", "start_gpu_nu
 EARTH_FIRST = ("gpu_utilization", "running_gpu_num", "pending_gpu_num", "running_job_num", "pending_job_num")
 GENAI = ("timestamp_anon", "value", "container_ip")
 BITBRAINS = ("id", "timestamp", "cpu_count", "cpu_usage")
+BITBRAINS_STEP_S, DURATION = 300.0, "duration"
 SUPERCLOUD = ("Step", "Node", "EpochTime", "CPUUtilization", "RSS", "ReadMB", "WriteMB")
 
 GENAI_KINDS: Mapping[str, tuple[str, str, float]] = {
@@ -164,13 +166,29 @@ def _genai(source: Source) -> Samples:
 
 
 def _bitbrains(source: Source) -> Samples:
+    """A row of OpenDC's files is a run of samples that were equal: ``duration`` says how long, up to the row's time."""
     table = read_table(source)
     table.require(*BITBRAINS)
     columns = {name: value(table, name) for name in ("cpu_usage", "cpu_count")}
+    if runs := table.has(DURATION):
+        columns[DURATION] = table.number(DURATION, scale=1e-3)
     node = table.text("id", optional=False)
-    return samples(
-        table, table.time("timestamp", formats=STAMPS), node, columns, {"cpu_usage": "mhz", "cpu_count": "cpus"}
-    )
+    units = {"cpu_usage": "mhz", "cpu_count": "cpus"}
+    found = samples(table, table.time("timestamp", formats=STAMPS), node, columns, units)
+    return replace(found, frame=_unrolled(found.frame)) if runs else found
+
+
+def _unrolled(frame: pl.DataFrame) -> pl.DataFrame:
+    """As many rows as each stands for, evenly up to its time; none before the file's first time."""
+    import polars as pl
+
+    steps = (pl.col(DURATION) / BITBRAINS_STEP_S).round().clip(1.0)
+    since = ((pl.col(TIME) - pl.col(TIME).min()) / BITBRAINS_STEP_S).floor() + 1.0
+    rows = frame.with_columns(
+        pl.int_ranges(1 - pl.min_horizontal(steps, since).cast(pl.Int64), 1).alias("back"),
+        (pl.col(DURATION) / steps).alias("apart"),
+    ).explode("back")
+    return rows.with_columns(pl.col(TIME) + pl.col("back") * pl.col("apart")).drop(DURATION, "back", "apart")
 
 
 def _marenostrum(source: Source) -> Samples:
