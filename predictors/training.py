@@ -49,15 +49,15 @@ class Plan:
     """
 
     hidden: int = 16
-    width: int = 64
-    dropout: float = 0.1
+    width: int = 128
+    dropout: float = 0.05
     epochs: int = 16
     many_epochs: int = 36
     patience: int = 8
     steps: int = 100
     least_steps: int = 100
     batch: int = 512
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     weight_decay: float = 0.05
     average: float = 0.99
     heaviest: float = 10.0

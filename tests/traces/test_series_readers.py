@@ -40,6 +40,7 @@ SAMPLES = {
     "bitbrains": (
         "id,timestamp,duration,cpu_count,cpu_usage\n7,2013-08-12T13:40:46Z,300000,2,11.5\n7,2013-08-12T13:45:46Z,300000,2,0\n"
     ),
+    "carbon-intensity": "timestamp,carbon_intensity\n2022-01-01T00:00:00Z,164.5\n2022-01-01T00:15:00Z,162.9\n",
     "marenostrum": "2015-05-24 21:01:30,4.57e+04\n2015-05-24 21:03:00,nan\n2015-05-24 21:04:30,4.5e+04\n",
     "supercloud-cpu": (
         "Step,Node,Series,ElapsedTime,EpochTime,CPUUtilization,RSS,ReadMB,WriteMB\n"
@@ -329,6 +330,7 @@ FACTS = {
     ),
     # 175,153 runs of 272,149 samples: each has a step of its own, although they come up to a second early and late.
     "bitbrains/bitbrains_small_cpu.csv.gz": (8_641, 34, 2, 300, "cpu_usage", 1 - 272_149 / (8_641 * 34), 0, 22035.8635),
+    "carbon/carbon_intensity_2022_NL.csv.gz": (34_944, 1, 1, 900, "carbon_intensity", 0.0, 35.00547, 353.47778),
     "marenostrum3/monthTraces_part1.csv.gz": (23_424, 1, 1, 90, "busy_cores", None, 816, 48_992),
     "mit-supercloud/cpu_timeseries_one_job.csv.gz": (11_172, 1, 4, 10, "cpu_utilization", 0.0, 0, 31.984),
 }  # fmt: skip

@@ -32,6 +32,7 @@ EARTH_FIRST = ("gpu_utilization", "running_gpu_num", "pending_gpu_num", "running
 GENAI = ("timestamp_anon", "value", "container_ip")
 BITBRAINS = ("id", "timestamp", "cpu_count", "cpu_usage")
 BITBRAINS_STEP_S, DURATION = 300.0, "duration"
+CARBON = ("timestamp", "carbon_intensity")
 SUPERCLOUD = ("Step", "Node", "EpochTime", "CPUUtilization", "RSS", "ReadMB", "WriteMB")
 
 GENAI_KINDS: Mapping[str, tuple[str, str, float]] = {
@@ -216,6 +217,14 @@ def _supercloud(source: Source) -> Samples:
     return Samples(frame, units, found.facts)
 
 
+def _carbon(source: Source) -> Samples:
+    """The carbon intensity of one grid's electricity."""
+    table = read_table(source)
+    table.require(*CARBON)
+    columns = {"carbon_intensity": value(table, "carbon_intensity")}
+    return samples(table, table.time("timestamp", formats=STAMPS), "grid", columns, {"carbon_intensity": "g/kWh"})
+
+
 _STAMPED_NUMBER = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?,\s*([-+0-9.eE]+|nan|NaN)?\s*$")
 
 
@@ -268,6 +277,9 @@ FORMATS: tuple[SeriesFormat, ...] = (
     ),
     SeriesFormat(
         "supercloud-cpu", "MIT SuperCloud: CPU use of a job per 10 s", lambda head: head.has(*SUPERCLOUD), _supercloud
+    ),
+    SeriesFormat(
+        "carbon-intensity", "carbon intensity of a grid, g/kWh", lambda head: head.names() == set(CARBON), _carbon
     ),
     SeriesFormat("marenostrum", "MareNostrum 3: time and load, no heading", _is_marenostrum, _marenostrum),
     SeriesFormat(
