@@ -97,11 +97,10 @@ class LoadForecaster:
         known = self._known.take(np.maximum(places, 0))
         if not new.any():
             return known, new
-        own = NodeScales.of_histories(history)
-        mixed = {
-            name: np.where(new if theirs.ndim == 1 else new[:, None], getattr(own, name), theirs)
-            for name, theirs in vars(known).items()
-        }
+        own = vars(NodeScales.of_histories(history[new]))
+        mixed = {name: theirs.copy() for name, theirs in vars(known).items()}
+        for name, values in mixed.items():
+            values[new] = own[name]
         return NodeScales(**mixed), new
 
     def forecast(self, history: FloatArray, time_s: FloatArray, scales: NodeScales | None = None) -> FloatArray:
