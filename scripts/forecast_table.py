@@ -34,13 +34,16 @@ def errors(runs: dict[str, dict[str, Any]], name: str) -> list[str]:
 
 def coverage(runs: dict[str, dict[str, Any]]) -> list[str]:
     """Coverage of the 80 % interval before and after calibration."""
-    lines = [row("series", "raw, all steps", "calibrated, 1", "2", "3", "4", "5", "with a width"), row(*["---"] * 8)]
+    heads = ("series", "raw, all steps", "calibrated, 1", "2", "3", "4", "5", "with a width", "of those")
+    lines = [row(*heads), row(*["---"] * len(heads))]
     for series, document in runs.items():
         raw = document["errors"]["lstm"]["coverage"]
         found = document["calibrated"]
         share = sum(found["share_with_width"]) / len(found["share_with_width"])
         cells = [f"{value:.1%}" for value in found["coverage"]]
-        lines.append(row(series, f"{sum(raw) / len(raw):.1%}", *cells, f"{share:.0%}"))
+        those = [value for value in found["coverage_with_width"] if value is not None]
+        cells += [f"{share:.0%}", f"{sum(those) / len(those):.1%}" if those else ""]
+        lines.append(row(series, f"{sum(raw) / len(raw):.1%}", *cells))
     return lines
 
 

@@ -14,6 +14,7 @@ from shunter.predictors.live import LiveForecaster, LiveState
 from shunter.predictors.load import LoadForecaster
 from shunter.predictors.over_series import told_quantiles
 from shunter.predictors.reasons import Reason
+from shunter.predictors.scaling import NodeScales
 from shunter.predictors.shapes import HISTORY, HORIZON, MEDIAN
 from shunter.scheduler.errors import BundleError, OutputError, UsageError
 from tests.predictors.loads import noisy_days
@@ -161,6 +162,19 @@ def test_new_nodes_are_told_until_they_have_a_history_and_others_keep_theirs(for
         reasons.append(answer.answer.reasons.tolist())
     assert reasons[:-1] == [[int(Reason.NEW_NODE), int(Reason.MODEL)]] * (HISTORY - 1)
     assert reasons[-1] == [int(Reason.MODEL)] * 2
+
+
+def test_scales_are_the_cards_for_known_nodes_and_the_historys_for_new_ones(forecaster: LoadForecaster) -> None:
+    history = histories(3)
+    names = ("nobody", forecaster.card.nodes[1], forecaster.card.nodes[0])
+    own, known = NodeScales.of_histories(history), forecaster.card.node_scales()
+    for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
+        rows = np.array(order)
+        found, new = forecaster.scales_of(tuple(names[i] for i in order), history[rows])
+        assert new.tolist() == [names[i] == "nobody" for i in order]
+        for name, values in vars(found).items():
+            wanted = (getattr(own, name)[0], getattr(known, name)[1], getattr(known, name)[0])
+            np.testing.assert_array_equal(values, [wanted[i] for i in order])
 
 
 def test_persistence_answers_while_the_network_loses(forecaster: LoadForecaster) -> None:
