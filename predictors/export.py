@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from shunter.predictors.card import CONTEXT, OUTPUT, SEQUENCE
+from shunter.predictors.network import TOGETHER
 from shunter.predictors.runtime import answers
 from shunter.predictors.scaling import sizes
 from shunter.predictors.shapes import HISTORY
@@ -48,11 +49,11 @@ class Steps(nn.Module):
         self.later = nn.Parameter(torch.cat([first, recurrent.weight_hh_l0], dim=1).detach())
 
     def forward(self, sequence: torch.Tensor) -> tuple[None, tuple[torch.Tensor, None]]:
-        """The last state of (B, HISTORY, C) sequences, in the place where an LSTM gives it."""
+        """The last state of (B, HISTORY // TOGETHER, ·) sequences, in the place where an LSTM gives it."""
         inputs = sequence.permute(1, 2, 0)
         inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1)
         shown, cell = torch.empty(0), torch.empty(0)
-        for step in range(HISTORY):
+        for step in range(HISTORY // TOGETHER):
             gates = self.later @ torch.cat([inputs[step], shown]) if step else self.first @ inputs[0]
             enter, keep, news, leave = gates.split(self.units)
             entered = torch.sigmoid(enter) * torch.tanh(news)
