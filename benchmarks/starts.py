@@ -23,7 +23,8 @@ def starts(setup: Setup) -> Iterator[Record]:
     from shunter.predictors.run_times import RunJobs, RunTimes
     from shunter.predictors.starts import SAMPLES, SHIFTS, estimate_starts
     from shunter.scheduler.decide import Settings
-    from shunter.sim.forward import Forward, Recent
+    from shunter.scheduler.start_times import Recent
+    from shunter.sim.forward import Forward
 
     for wanted, at_most in LENGTHS.items():
         jobs = setup.jobs(wanted)

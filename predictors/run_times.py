@@ -36,15 +36,18 @@ class RunJobs:
         user_idx: Row of the user; −1 when unknown.
         request_s: Requested times, above 0.
         processors: Sizes.
+        quantile_s: (J, L) run times that a model told at their submissions, for ``RunQuantiles``; None without one.
     """
 
     user_idx: IntArray
     request_s: FloatArray
     processors: FloatArray
+    quantile_s: FloatArray | None = None
 
     def take(self, rows: IntArray) -> RunJobs:
         """Some of them."""
-        return RunJobs(self.user_idx[rows], self.request_s[rows], self.processors[rows])
+        quantile_s = None if self.quantile_s is None else self.quantile_s[rows]
+        return RunJobs(self.user_idx[rows], self.request_s[rows], self.processors[rows], quantile_s)
 
 
 class RunTimes:
@@ -105,8 +108,21 @@ class RunTimes:
             if len(longer):
                 chosen: FloatArray = longer[(places * len(longer)).astype(np.int64)]
                 return chosen
-        most_s = request_s if request_s > elapsed_s else elapsed_s + max(elapsed_s / 4.0, GRACE_S)
-        return elapsed_s + np.maximum(places, 1e-3) * (most_s - elapsed_s)
+        return beyond_s(np.full(len(places), request_s), np.full(len(places), elapsed_s), places)
+
+
+def beyond_s(request_s: FloatArray, elapsed_s: FloatArray, places: FloatArray) -> FloatArray:
+    """Run times of jobs of which nothing else is known than how long they have run: up to the request, or a bit more.
+
+    Args:
+        request_s: Requests.
+        elapsed_s: How long they have run.
+        places: Draws between 0 and 1.
+    """
+    past_s = elapsed_s + np.maximum(elapsed_s / 4.0, GRACE_S)
+    most_s = np.where(request_s > elapsed_s, request_s, past_s)
+    guess_s: FloatArray = elapsed_s + np.maximum(places, 1e-3) * (most_s - elapsed_s)
+    return guess_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,19 @@ TAIL = 0.1
 """One of ten starts lies below an interval, and one of ten above."""
 
 LAST = 500
-"""Estimates that are looked back at."""
+"""Answered estimates that are looked back at. Those that no answer has come of are kept until one has: where many wait
+for long, the long waits would otherwise be forgotten before they are over."""
 
 ENOUGH = 20
 """Before so many have been answered, intervals are widened by ``AT_FIRST`` of their width on both sides."""
 
 AT_FIRST = 0.3
 STEP = 0.005
+"""By how much one failure more or less moves a level; less where more than ``OPEN`` estimates have no answer yet."""
+
+OPEN = 100
+"""Answers that come late would else be answered late: levels would swing."""
+
 LEVELS = (0.005, 0.5)
 """Bounds of the quantile's level in a tail."""
 
@@ -55,7 +61,8 @@ class Calibration:
     _raw: FloatArray = field(default_factory=lambda: np.zeros((2, 0)))
     _told: FloatArray = field(default_factory=lambda: np.zeros((2, 0)))
     _start: FloatArray = field(default_factory=lambda: np.zeros(0))
-    _counted: BoolArray = field(default_factory=lambda: np.zeros(0, bool))
+    _turn: FloatArray = field(default_factory=lambda: np.zeros(0))
+    _turns: int = 0
 
     def started(self, job: int, start_s: float) -> None:
         """A job has started: all estimates that were made of it are answered."""
@@ -85,12 +92,14 @@ class Calibration:
         """Steer the levels by the intervals that have been answered, or have passed."""
         waited = log_wait(np.full(len(self._job), now_s), self._made_s)
         late = np.isnan(self._start) & (waited > self._told[1])
-        new = ~self._counted & (late | ~np.isnan(self._start))
+        new = np.isnan(self._turn) & (late | ~np.isnan(self._start))
         below = new & (self._start < self._told[0])
         above = new & (late | (self._start > self._told[1]))
         fails = np.asarray([below.sum(), above.sum()])
-        self.level = np.clip(self.level + STEP * (TAIL * new.sum() - fails), *LEVELS)
-        self._counted |= new
+        step = STEP * min(1.0, OPEN / max(int(np.isnan(self._turn).sum()), 1))
+        self.level = np.clip(self.level + step * (TAIL * new.sum() - fails), *LEVELS)
+        self._turn[new] = self._turns + np.arange(new.sum())
+        self._turns += int(new.sum())
 
     def _quantiles(self, now_s: float) -> FloatArray:
         """(2, 1) by how much of their width intervals are moved at both ends."""
@@ -105,14 +114,14 @@ class Calibration:
         return np.asarray([[np.quantile(side, 1.0 - level)] for side, level in zip(outside, self.level, strict=True)])
 
     def _note(self, jobs: FloatArray, made_s: FloatArray, raw: FloatArray, told: FloatArray) -> None:
-        kept = slice(-LAST, None)
+        kept = np.isnan(self._turn) | (self._turn >= self._turns - LAST)
         unknown = np.full(len(jobs), np.nan)
-        self._job = np.concatenate([self._job, jobs])[kept]
-        self._made_s = np.concatenate([self._made_s, made_s])[kept]
-        self._start = np.concatenate([self._start, unknown])[kept]
-        self._counted = np.concatenate([self._counted, np.zeros(len(jobs), bool)])[kept]
-        self._raw = np.concatenate([self._raw, raw], axis=1)[:, kept]
-        self._told = np.concatenate([self._told, told], axis=1)[:, kept]
+        self._job = np.concatenate([self._job[kept], jobs])
+        self._made_s = np.concatenate([self._made_s[kept], made_s])
+        self._start = np.concatenate([self._start[kept], unknown])
+        self._turn = np.concatenate([self._turn[kept], unknown])
+        self._raw = np.concatenate([self._raw[:, kept], raw], axis=1)
+        self._told = np.concatenate([self._told[:, kept], told], axis=1)
 
 
 def _width(bounds: FloatArray) -> FloatArray:

@@ -64,6 +64,10 @@ class Ledger:
         """Nobody has used anything."""
         return cls(np.zeros(num_users), np.zeros(num_users), np.zeros(num_users))
 
+    def copy(self) -> Ledger:
+        """One of its own with the same in it."""
+        return Ledger(self.usage_s.copy(), self.held.copy(), self.since_s.copy(), self.half_life_s)
+
     def change(self, user: int, processors: float, now_s: float) -> None:
         """A user's jobs take (> 0) or give back (< 0) processors at ``now_s``; unknown users (−1) are not counted."""
         if user < 0:

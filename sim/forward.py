@@ -1,78 +1,73 @@
 """A snapshot rolled forward, live or of a replay: when the jobs that wait would start if jobs ran for so long.
 
 Decisions go on as the snapshot's settings say, with the requests or predictions that they count with, while jobs end
-after run times that the caller draws. Nothing here knows an actual run time.
+after run times that the caller draws and others come that the caller thinks of. Nothing here knows an actual run time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shunter.scheduler import layout as at
-from shunter.scheduler.decide import queue_scores
 from shunter.scheduler.errors import UsageError
 from shunter.scheduler.snapshot import JobColumns, JobHistories, Snapshot
+from shunter.scheduler.start_times import Recent
 from shunter.scheduler.trial import state_of_snapshot
 from shunter.scheduler.types import FloatArray, IntArray
 from shunter.sim.lookahead import scene_of
-from shunter.sim.rollout import KINDS
+from shunter.sim.roll_orders import RollOrders
 
 if TYPE_CHECKING:
     from shunter.scheduler.decide import Settings
-
-SCORED_ANEW = ("wfp3", "unicep")
-"""Orderings whose scores a roll works out at each instant; under the others the order of the present stays."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recent:
-    """Jobs of the past whose like may be submitted again.
-
-    Attributes:
-        columns: (T,) what is known of them; submit times rise.
-        tasks: (T,) gang sizes.
-        shape_idx: (T,) rows in ``shapes`` of the snapshot's demand.
-        histories: (T,) what is known of their users now; None where no ordering asks.
-    """
-
-    columns: JobColumns
-    tasks: IntArray
-    shape_idx: IntArray
-    histories: JobHistories | None = None
+    from shunter.scheduler.fairshare import Ledger
 
 
 class Forward:
     """What is known at one decision, to be rolled forward many times.
 
     Args:
-        snapshot: The present, before its pass.
+        snapshot: The present.
         settings: How decisions are made.
-        usage_s: (U,) decayed usage of users, for orderings that ask for it.
+        ledger: What users have had, for orderings that ask for it.
         recent: Jobs whose like may come.
+        passed: The pass of this moment has been made: nothing starts before something ends or comes.
+        remake: Make orders anew in a roll where that is possible.
 
     Raises:
-        UsageError: Rules that a roll does not know.
+        UsageError: Rules that a roll does not know, or an ordering that asks for what is not given.
+
+    Attributes:
+        remade: Whether orders in a roll are those of a replay; else the order of the present is kept.
     """
 
     def __init__(
-        self, snapshot: Snapshot, settings: Settings, *, usage_s: FloatArray | None = None, recent: Recent | None = None
+        self,
+        snapshot: Snapshot,
+        settings: Settings,
+        *,
+        ledger: Ledger | None = None,
+        recent: Recent | None = None,
+        passed: bool = False,
+        remake: bool = True,
     ) -> None:
         if settings.backfill == "conservative":
             raise UsageError("start times are not estimated under conservative backfilling: it promises them")
+        if settings.ordering.ordering.rounds is not None:
+            raise UsageError(f"start times are not estimated under {settings.ordering.label}: it decides in rounds")
         self.now_s = snapshot.now_s
         self.num_running, self.num_known = snapshot.num_running, len(snapshot.rows)
-        ordering = settings.ordering.ordering
-        self._kind = KINDS[ordering.name] if ordering.name in SCORED_ANEW else 0
-        with_recent = snapshot if recent is None else _with(snapshot, recent)
-        everybody = snapshot if recent is None else _waiting(with_recent)
-        self._score = queue_scores(everybody, settings, usage_s)
-        snapshot = with_recent
+        self._passed = passed
+        by_row, places = snapshot.by_row()  # in which ties of scores end
+        self._places = places.astype(np.int64)
+        with_recent = by_row if recent is None else _with(by_row, recent)
+        self._orders = RollOrders(with_recent, settings, ledger, remake=remake)
+        self.remade = self._orders.remade
         self._state = state_of_snapshot(
-            snapshot,
-            score=self._score,
+            with_recent,
+            score=np.zeros(len(with_recent.columns) - self.num_running),
             backfill=settings.backfill,
             placement=settings.placement,
             depth=settings.depth,
@@ -85,21 +80,34 @@ class Forward:
         """(K,) how long the running jobs have run."""
         return np.maximum(self.now_s - self._state.jobs_f[at.START_S, : self.num_running], 0.0)
 
-    def starts(self, run_s: FloatArray, again: IntArray | None = None, later_s: float = 0.0) -> FloatArray:
-        """(Q,) times at which the waiting jobs start, in the order of the snapshot.
+    def starts(self, run_s: FloatArray, again: IntArray | None = None, again_s: FloatArray | None = None) -> FloatArray:
+        """(Q,) times at which the waiting jobs start, in the order of the snapshot; inf of one that never does.
 
         Args:
-            run_s: (K + Q + T,) run times of the running jobs, longer than ``elapsed_s``, of the waiting and the recent
-                ones.
-            again: Rows of the recent jobs that are submitted again, rising; none by default.
-            later_s: How much later than the first time.
+            run_s: (K + Q + A,) run times of the running jobs, longer than ``elapsed_s``, of the waiting ones, and of
+                those to come.
+            again: (A,) the recent jobs whose like are submitted, some perhaps several times; none by default.
+            again_s: (A,) when they are, never decreasing and not before the present.
         """
-        waiting = np.arange(self.num_running, self.num_known)
+        first, known = self.num_running, self.num_known
         again = np.zeros(0, np.int64) if again is None else again
-        rows = self.num_known + again
-        scene = scene_of(self._state, lambda those, _: run_s[those], waiting, self.now_s, rows, later_s)
-        score = self._score[np.concatenate([waiting, rows]) - self.num_running]
-        return scene.starts(score, self._kind)[: len(waiting)]
+        again_s = np.zeros(0) if again_s is None else again_s
+        waiting = first + self._places
+        run_s = np.concatenate([run_s[:first], run_s[waiting], run_s[known:]])
+        scene = scene_of(
+            self._state,
+            lambda rows, _: np.concatenate([run_s[rows[:known]], run_s[known:]]),
+            np.arange(first, known),
+            self.now_s,
+            known + again,
+            again_s,
+        )
+        rows = np.concatenate([self._state.running, np.arange(first, known), known + again])
+        order = self._orders.of(rows, scene.jobs.submit_s)
+        found = scene.starts(order.score, order.kind, order.learned, order.usage, passed=self._passed, known_only=True)
+        start_s = np.full(known - first, np.inf)
+        start_s[self._places] = np.where(np.isnan(found), np.inf, found)[: known - first]
+        return start_s
 
 
 def _with(snapshot: Snapshot, recent: Recent) -> Snapshot:
@@ -128,17 +136,4 @@ def _with(snapshot: Snapshot, recent: Recent) -> Snapshot:
         reserved_s=np.concatenate([snapshot.reserved_s, more_jobs + np.nan]),
         entered_s=np.concatenate([snapshot.entered_s, more_jobs + snapshot.now_s]),
         histories=histories,
-    )
-
-
-def _waiting(snapshot: Snapshot) -> Snapshot:
-    """The same as if the jobs behind its own had been submitted at this moment."""
-    count, known, now_s = len(snapshot.columns), len(snapshot.rows), snapshot.now_s
-    submit_s = snapshot.columns.submit_s.copy()
-    submit_s[known:] = now_s
-    new = np.arange(count - known)
-    return replace(
-        snapshot,
-        columns=replace(snapshot.columns, submit_s=submit_s),
-        rows=np.concatenate([snapshot.rows, snapshot.rows.max(initial=-1) + 1 + new]),
     )

@@ -8,21 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shunter.scheduler import layout as at
 from shunter.scheduler.kernels import run_pass
 from shunter.scheduler.kernels.estimates import no_estimates
-from shunter.scheduler.kernels.fairshare import no_usage
-from shunter.scheduler.kernels.features import HISTORY_COUNT, HISTORY_MEAN, NUM_HISTORY_ROWS, learn
+from shunter.scheduler.kernels.fairshare import change_usage, no_usage
+from shunter.scheduler.kernels.features import HISTORY_COUNT, HISTORY_MEAN, NUM_HISTORY_ROWS, learn, note_started
+from shunter.scheduler.kernels.learned import anything_fits
 from shunter.scheduler.snapshot import JobColumns
 from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import FloatArray, IntArray
 from shunter.sim import rollout_kernel as kernel
 
+if TYPE_CHECKING:
+    from shunter.scheduler.kernels.fairshare import Usage
+    from shunter.scheduler.kernels.learned import Learned
+
 CHANGING = ("jobs_i", "jobs_f", "counters", "node_free", "slots", "shapes", "alloc", "node_i", "spare")
 """Arrays that a roll writes to."""
+
+CHUNK = 256
+"""Events after which a roll looks whether all who wait have started."""
 
 
 class Experience:
@@ -86,33 +95,69 @@ class Scene:
     num_known: int
     jobs: kernel.Jobs
 
-    def starts(self, score: FloatArray, kind: int = kernel.STATIC) -> FloatArray:
-        """(Q + A,) starts of the waiting jobs and those to come, in the order of ``score`` (Q + A,), lower first.
+    def starts(
+        self,
+        score: FloatArray,
+        kind: int = kernel.STATIC,
+        learned: Learned | None = None,
+        usage: Usage | None = None,
+        *,
+        passed: bool = False,
+        known_only: bool = False,
+    ) -> FloatArray:
+        """(Q + A,) starts of the waiting jobs and those to come, under an order; NaN of those that do not start.
 
         Args:
-            score: The scores.
+            score: (Q + A,) scores, lower first, where they are fixed.
             kind: How ``rollout_kernel`` works out the scores anew at each instant; by default it does not.
+            learned: Of the scene's jobs, for the kind ``NETWORK``; written to.
+            usage: For ``FAIRSHARE`` and ``MULTIFACTOR``; written to.
+            passed: The pass of the present has been made.
+            known_only: Stop when all jobs that wait now have started; of those to come some then have not.
         """
         state = self.state._replace(**{name: getattr(self.state, name).copy() for name in CHANGING})
         first, last, size = self.num_running, self.num_known, len(self.jobs.run_s)
         state.jobs_f[at.SCORE, first:] = score
         state.jobs_i[at.QUEUE, : last - first] = first + np.argsort(score[: last - first], kind="stable")
-        run_pass(state, self.now_s, *self.how)
-        loop = self._loop(state.jobs_i[at.OUT, : state.counters[at.NUM_OUT]], size)
-        jobs = self.jobs
+        jobs = self.jobs if usage is None else self.jobs._replace(usage=usage)
         if kind == kernel.UNICEP:
             jobs = jobs._replace(factor=np.log2(jobs.factor + 1e-15) * jobs.request_s)
-        kernel.roll(state, jobs, loop, None, kind, *self.how, np.int64(1) << 60)
-        starts: FloatArray = state.jobs_f[at.START_S, first:]
-        return np.where(np.isnan(starts), loop.now_s[0], starts)
+        loop = self._loop(size)
+        if not passed:
+            self._first_pass(state, jobs, loop, learned, kind)
+        start_s: FloatArray = state.jobs_f[at.START_S, first:]
+        budget = CHUNK if known_only else np.int64(1) << 60
+        while not kernel.roll(state, jobs, loop, learned, kind, *self.how, budget):
+            if not np.isnan(start_s[: last - first]).any():
+                break
+        return start_s.copy()
 
-    def _loop(self, started: IntArray, size: int) -> kernel.Loop:
-        """A loop behind the first pass, with the ends of the running jobs and of those that this has started."""
+    def last_s(self, start_s: FloatArray) -> float:
+        """When the last job ends if these (Q + A,) are the starts; NaN: it does not start."""
+        ends = np.concatenate([self.state.jobs_f[at.START_S, : self.num_running], start_s]) + self.jobs.run_s
+        submitted = self.jobs.submit_s[self.num_known :]
+        return float(np.nanmax(np.concatenate([ends, submitted, [self.now_s]])))
+
+    def _first_pass(
+        self, state: at.State, jobs: kernel.Jobs, loop: kernel.Loop, learned: Learned | None, kind: int
+    ) -> None:
+        """The pass of the present, as the loop would make it."""
+        if kind != kernel.STATIC and self.num_known - self.num_running > 1 and anything_fits(state):
+            kernel.order_waiting(state, jobs, loop, learned, kind, self.now_s)
+        run_pass(state, self.now_s, *self.how)
+        for row in state.jobs_i[at.OUT, : state.counters[at.NUM_OUT]].tolist():
+            kernel.push_end(loop, self.now_s + jobs.run_s[row], row)
+            if kind in (kernel.FAIRSHARE, kernel.MULTIFACTOR):
+                change_usage(jobs.usage, row, 1.0, self.now_s)
+            if learned is not None:
+                note_started(learned.facts, learned.histories, row, self.now_s)
+
+    def _loop(self, size: int) -> kernel.Loop:
+        """A loop at the present, with the ends of the running jobs."""
         from shunter.sim.rollout import new_loop
 
-        rows = np.concatenate([np.arange(self.num_running), started])
-        begin_s = self.state.jobs_f[at.START_S, rows]
-        end_s = np.where(rows < self.num_running, begin_s, self.now_s) + self.jobs.run_s[rows]
+        rows = np.arange(self.num_running)
+        end_s = self.state.jobs_f[at.START_S, rows] + self.jobs.run_s[rows]
         order = np.argsort(end_s, kind="stable")  # a sorted list is a heap
         loop = new_loop(size)
         loop.now_s[0] = self.now_s
@@ -127,7 +172,7 @@ def scene_of(
     waiting: IntArray,
     now_s: float,
     again: IntArray,
-    later_s: float,
+    again_s: FloatArray,
 ) -> Scene:
     """The present state without the jobs that neither run nor belong to ``waiting``.
 
@@ -136,8 +181,8 @@ def scene_of(
         predicted: The run times of rows (E,) that have run for so long (E,), longer than that: ``Experience.run_s``.
         waiting: (Q,) rows of waiting jobs, rising.
         now_s: The present.
-        again: (A,) rows, rising, of jobs of which the like are to come.
-        later_s: How much later than these.
+        again: (A,) rows of jobs of which the like are to come, some perhaps several times.
+        again_s: (A,) when they do, never decreasing.
     """
     packed, columns = state.unscored, state.columns
     running = state.running
@@ -153,7 +198,7 @@ def scene_of(
     counters[[at.SCORED, at.TIMED, at.RELEASED]] = 0, 0, 1
     mode, strategy, depth = state.how
     submit_s = columns.submit_s[rows]
-    submit_s[num_known:] += later_s
+    submit_s[num_known:] = again_s
     elapsed_s = np.zeros(len(rows))
     elapsed_s[:num_running] = np.maximum(now_s - jobs_f[at.START_S, :num_running], 0.0)
     return Scene(

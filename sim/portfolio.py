@@ -241,7 +241,8 @@ class Portfolio:
         kept = np.lexsort((state.queue, places))[:most]
         kept = kept[np.argsort(state.queue[kept])]
         again = self._recent(state, view.now_s)
-        scene = scene_of(state, self.experience.run_s, state.queue[kept], view.now_s, again, self.look.recent)
+        again_s = state.columns.submit_s[again] + self.look.recent
+        scene = scene_of(state, self.experience.run_s, state.queue[kept], view.now_s, again, again_s)
         later = self._scores_of(state.columns, again, view)
         values = [
             self._value(scene, np.concatenate([score[kept], more]), KINDS.get(candidate.ordering.name, 0))
@@ -252,6 +253,7 @@ class Portfolio:
 
     def _value(self, scene: Scene, score: FloatArray, kind: int) -> float:
         start_s = scene.starts(score, kind)
+        start_s = np.where(np.isnan(start_s), scene.last_s(start_s), start_s)
         if self.look.horizon > 0:
             start_s = np.minimum(start_s, scene.now_s + self.look.horizon)
         first = scene.num_running

@@ -212,18 +212,17 @@ def jobs_of(workload: Workload, kind: int, simulation: Simulation | None = None)
         estimates=estimates or no_estimates(),
         usage=no_usage()
         if simulation is None or simulation.ledger is None
-        else usage_of(simulation, simulation.ledger),
+        else usage_of(columns, simulation.options.settings.ordering, workload.capacity.processors, simulation.ledger),
     )
 
 
-def usage_of(simulation: Simulation, ledger: Ledger) -> Usage:
-    """The ledger of a simulation, and what ``fairshare`` and ``multifactor`` weigh it with."""
+def usage_of(columns: JobColumns, chosen: ChosenOrdering, total_processors: float, ledger: Ledger) -> Usage:
+    """What users have had, and what ``fairshare`` and ``multifactor`` weigh it with; the ledger's arrays, no copies."""
     from shunter.scheduler.kernels import fairshare as kernel
 
-    columns, chosen = simulation.workload.columns, simulation.options.settings.ordering
     weights = np.zeros(kernel.NUM_WEIGHTS)
     weights[kernel.HALF_LIFE_S] = ledger.half_life_s
-    weights[kernel.TOTAL] = max(simulation.workload.capacity.processors, 1.0)
+    weights[kernel.TOTAL] = max(total_processors, 1.0)
     for place, name in enumerate(("age", "size", "fairshare", "qos", "partition")):
         weights[place] = chosen.parameters.get(name, 0.0)
     weights[kernel.MAX_AGE_S] = chosen.parameters.get("max_age_days", 1.0) * 86400.0

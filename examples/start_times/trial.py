@@ -16,9 +16,10 @@ from shunter.predictors.starts import DAY_S, SHIFTS, Estimates, estimate_starts
 from shunter.scheduler import layout as at
 from shunter.scheduler.decide import Settings
 from shunter.scheduler.errors import UsageError
+from shunter.scheduler.start_times import Recent
 from shunter.scheduler.types import FloatArray, IntArray
 from shunter.sim.engine import Options, Simulation
-from shunter.sim.forward import Forward, Recent
+from shunter.sim.forward import Forward
 from shunter.sim.portfolio import choose_policy
 from shunter.sim.workload import Workload, prepare
 from shunter.traces.read import read
@@ -122,18 +123,20 @@ class Teller:
         known_of = simulation.learned.source.known_of if simulation.learned is not None else lambda _: None
         demand = self.workload.demand
         recent = Recent(columns.take(rows), demand.tasks[rows], demand.shape_idx[rows], known_of(rows))
-        forward = Forward(snapshot, simulation.options.settings, usage_s=simulation._usage(now_s), recent=recent)
+        settings, ledger = simulation.options.settings, simulation.ledger
+        forward = Forward(snapshot, settings, ledger=ledger, recent=recent, passed=True)
         everybody = np.concatenate([snapshot.rows, rows])
         raw = estimate_starts(
             forward, self.jobs.take(everybody), self._known(now_s), now_s, self.rng, recent_s=columns.submit_s[rows]
         )
         waiting = snapshot.rows[snapshot.num_running :]
         told = self.calibration.adjusted(raw, waiting.astype(np.float64), now_s)
-        request_s = columns.requested_s[everybody].copy()
+        request_s = columns.requested_s[snapshot.rows].copy()
         elapsed_s = forward.elapsed_s
         running = request_s[: len(elapsed_s)]
         running[:] = np.where(running > elapsed_s, running, elapsed_s + at.OVERRUN_GRACE_S)
-        return waiting, told, raw, forward.starts(request_s)
+        present = Forward(snapshot, settings, ledger=ledger, passed=True, remake=False)
+        return waiting, told, raw, present.starts(request_s)
 
     def _recent(self, now_s: float) -> IntArray:
         """Rows of the jobs that were submitted of late."""

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shunter.predictors.run_quantiles import RunQuantiles
 from shunter.predictors.run_times import RunJobs, RunTimes
 from shunter.predictors.start_calibration import Calibration
 from shunter.predictors.starts import DAY_S, Estimates, estimate_starts, possible_shifts
@@ -80,11 +81,13 @@ class OneAfterTheOther:
     elapsed_s: FloatArray = np.asarray([10.0])
 
     def __init__(self) -> None:
-        self.came: list[tuple[int, float]] = []
+        self.came: list[tuple[IntArray, FloatArray]] = []
 
-    def starts(self, run_s: FloatArray, again: IntArray | None = None, later_s: float = 0.0) -> FloatArray:
+    def starts(self, run_s: FloatArray, again: IntArray | None = None, again_s: FloatArray | None = None) -> FloatArray:
         assert again is not None
-        self.came.append((len(again), later_s))
+        assert again_s is not None
+        assert len(run_s) == 4 + len(again)
+        self.came.append((again, again_s))
         return 100.0 - 10.0 + np.cumsum(run_s[:3])
 
 
@@ -109,12 +112,70 @@ def test_recent_jobs_come_again_after_whole_days() -> None:
     estimate_starts(
         roll, jobs(*[(0, 100.0, 1.0)] * 7), known, now_s, np.random.default_rng(0), recent_s=recent_s, samples=50
     )
-    assert {later_s for _, later_s in roll.came} == set(possible_shifts(recent_s, now_s))
     assert possible_shifts(recent_s, now_s).tolist() == [days * DAY_S for days in range(5, 11)]
     # Those submitted within the last so many days come; of exactly ten days ago, none.
-    expected = {5: 1, 6: 1, 7: 2, 8: 2, 9: 2, 10: 2}
-    assert all(count == expected[round(later_s / DAY_S)] for count, later_s in roll.came)
+    expected = {5: [2], 6: [2], 7: [1, 2], 8: [1, 2], 9: [1, 2], 10: [1, 2]}
+    seen = set()
+    for again, again_s in roll.came:
+        assert (np.diff(again_s) > 0).all()
+        later = np.rint((again_s - recent_s[again]) / DAY_S).astype(int)
+        np.testing.assert_allclose(again_s, recent_s[again] + later * DAY_S)
+        turns = np.unique(later)
+        days = np.diff(turns, prepend=0)  # each turn lasts as many days as it looks back
+        assert 28 <= turns[-1] < 28 + 10
+        for turn, back in zip(turns, days, strict=True):
+            assert again[later == turn].tolist() == expected[back]
+        seen |= set(days.tolist())
+    assert seen == set(expected)
     assert possible_shifts(np.asarray([now_s - 3600.0]), now_s).tolist() == []
+
+
+def test_a_job_that_comes_twice_runs_twice() -> None:
+    """Its run times are drawn apart."""
+    rng = np.random.default_rng(0)
+    known = RunTimes(jobs(*[(0, 100.0, 1.0)] * 20), np.linspace(20.0, 40.0, 20))
+    found: list[FloatArray] = []
+
+    class Watching(OneAfterTheOther):
+        def starts(
+            self, run_s: FloatArray, again: IntArray | None = None, again_s: FloatArray | None = None
+        ) -> FloatArray:
+            found.append(run_s[4:])
+            return super().starts(run_s, again, again_s)
+
+    recent_s = np.asarray([8.0, 19.0]) * DAY_S
+    estimate_starts(Watching(), jobs(*[(0, 100.0, 1.0)] * 6), known, 20 * DAY_S, rng, recent_s=recent_s, samples=5)
+    assert all(len(each) >= 3 for each in found)  # in 28 days, by up to twelve at a time
+    assert all(len(set(each.tolist())) >= 2 for each in found)
+
+
+def test_a_job_that_never_starts_has_no_time() -> None:
+    class Closed(OneAfterTheOther):
+        def starts(
+            self, run_s: FloatArray, again: IntArray | None = None, again_s: FloatArray | None = None
+        ) -> FloatArray:
+            return np.where([False, True, False], np.inf, super().starts(run_s, again, again_s))
+
+    known = RunTimes(jobs(*ENDED), np.asarray(RUNS))
+    found = estimate_starts(Closed(), jobs(*[(0, 100.0, 1.0)] * 4), known, 100.0, np.random.default_rng(0))
+    assert np.isinf([found.low_s[1], found.median_s[1], found.high_s[1]]).all()
+    assert np.isfinite([found.low_s[[0, 2]], found.high_s[[0, 2]]]).all()
+
+
+def test_run_times_by_quantiles_have_these_quantiles() -> None:
+    told = np.asarray([[10.0, 100.0, 200.0, 400.0]])
+    known = RunQuantiles(np.asarray([0.1, 0.5, 0.75, 0.9]))
+    job = RunJobs(np.zeros(1, np.int64), np.asarray([1000.0]), np.ones(1), told)
+    found = known.draw(job, np.zeros(1), 20_000, np.random.default_rng(0))[:, 0]
+    np.testing.assert_allclose(np.quantile(found, known.levels), told[0], rtol=0.05)
+    assert found.min() >= 1.0
+    assert found.max() <= 1000.0
+    # Of one that has run for 200 s only the upper quarter is left: its middle is at the level 0.875.
+    longer = known.draw(job, np.asarray([200.0]), 20_000, np.random.default_rng(0))[:, 0]
+    assert longer.min() > 200.0
+    expected = 200.0 * 2.0 ** (0.125 / 0.15)  # between 0.75 and 0.9, even in logarithms
+    assert np.median(longer) == pytest.approx(expected, rel=0.03)
+    assert (known.draw(job, np.asarray([1500.0]), 100, np.random.default_rng(0)) > 1500.0).all()
 
 
 def test_intervals_cover_what_they_promise_though_they_were_far_too_narrow() -> None:
@@ -136,3 +197,24 @@ def test_intervals_cover_what_they_promise_though_they_were_far_too_narrow() -> 
         held += int(job >= 200 and told.low_s[0] <= now_s + wait_s <= told.high_s[0])
         asked += int(job >= 200)
     assert 0.77 < held / asked < 0.83
+
+
+def test_long_waits_count_though_hundreds_of_estimates_are_made_before_they_end() -> None:
+    """Everybody waits 20 to 60 days and is told 10 to 20; 60 estimates a day."""
+    rng = np.random.default_rng(2)
+    calibration, held, asked = Calibration(), 0, 0
+    waiting: list[tuple[float, int]] = []
+    for day in range(400):
+        now_s = day * DAY_S
+        for start_s, job in [each for each in waiting if each[0] <= now_s]:
+            calibration.started(job, start_s)
+        waiting = [each for each in waiting if each[0] > now_s]
+        start_s = now_s + rng.uniform(20.0, 60.0, 60) * DAY_S
+        raw = Estimates(*(np.full(60, now_s + days * DAY_S) for days in (10.0, 15.0, 20.0)))
+        rows = 60 * day + np.arange(60)
+        told = calibration.adjusted(raw, rows.astype(np.float64), now_s)
+        waiting += zip(start_s.tolist(), rows.tolist(), strict=True)
+        if day >= 150:
+            held += int(((told.low_s <= start_s) & (start_s <= told.high_s)).sum())
+            asked += 60
+    assert 0.75 < held / asked < 0.97
