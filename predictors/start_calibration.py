@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shunter.predictors.starts import Estimates
-from shunter.scheduler.types import BoolArray, FloatArray
+from shunter.scheduler.types import FloatArray
 
 TAIL = 0.1
 """One of ten starts lies below an interval, and one of ten above."""

@@ -76,6 +76,11 @@ class Forward:
             raise UsageError("start times are not estimated with quotas, lanes, a power cap or waiting for locality")
 
     @property
+    def is_dear(self) -> bool:
+        """Whether a network scores the queue at every instant."""
+        return self._orders.is_network
+
+    @property
     def elapsed_s(self) -> FloatArray:
         """(K,) how long the running jobs have run."""
         return np.maximum(self.now_s - self._state.jobs_f[at.START_S, : self.num_running], 0.0)

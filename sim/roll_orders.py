@@ -60,6 +60,7 @@ class RollOrders:
 
     Attributes:
         remade: Whether orders are made anew, or never change; else the order of the present is kept.
+        is_network: Whether a network scores the queue at every instant.
     """
 
     def __init__(self, snapshot: Snapshot, settings: Settings, ledger: Ledger | None, *, remake: bool = True) -> None:
@@ -71,11 +72,11 @@ class RollOrders:
         self._source: FeatureSource | None = None
         self._kept = np.zeros(0)
         self._kind = KINDS.get(ordering.name, kernel.STATIC)
-        is_network = ordering.needs_features and isinstance(chosen.scorer, KernelScorer)
-        self.remade = ordering.static or (remake and (is_network or ordering.name in KINDS))
+        self.is_network = remake and ordering.needs_features and isinstance(chosen.scorer, KernelScorer)
+        self.remade = ordering.static or self.is_network or (remake and ordering.name in KINDS)
         if ordering.needs_features and snapshot.histories is None:
             raise UsageError(f"policy {chosen.label!r} needs a snapshot with what is known of users")
-        if self.remade and is_network and snapshot.histories is not None:
+        if self.is_network and snapshot.histories is not None:
             self._kind = kernel.NETWORK
             self._source = FeatureSource.of_snapshot(snapshot, snapshot.histories)
         elif not self.remade:

@@ -79,6 +79,7 @@ class OneAfterTheOther:
     """A machine for one job at a time: the running one, then the others in the order of the queue."""
 
     elapsed_s: FloatArray = np.asarray([10.0])
+    is_dear = False
 
     def __init__(self) -> None:
         self.came: list[tuple[IntArray, FloatArray]] = []
