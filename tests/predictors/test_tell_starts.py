@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shunter.cli.start_times import tell_starts
+from shunter.cli.start_times import CalibratedStarts, tell_starts
 from shunter.scheduler import layout as at
 from shunter.scheduler.decide import Settings
 from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
@@ -139,3 +139,23 @@ def test_a_question_that_makes_no_sense_is_answered(change: dict[str, dict[str, 
     assert set(found.told) <= {Told.BAD_INPUT}
     assert why in found.why
     assert np.isnan(found.median_s).all()
+
+
+def test_intervals_learn_from_what_became_of_earlier_ones() -> None:
+    """Jobs start long after they were told to: the next intervals reach further, medians stay."""
+    simulation, snapshot, past = asked(choose_ordering("fcfs"))
+    calibrated = CalibratedStarts()
+    plain = tell_starts(snapshot, past, simulation.options.settings, 3)
+    first = calibrated(snapshot, past, simulation.options.settings, 3)
+    np.testing.assert_array_equal(first.median_s, plain.median_s)
+    waiting = snapshot.rows[snapshot.num_running :].tolist()
+    for _ in range(5):  # the same jobs again and again, as if they had just been asked for
+        calibrated(snapshot, past, simulation.options.settings, 3)
+    for row in waiting:
+        calibrated.started(row, snapshot.now_s + 1e5)
+    found = calibrated(snapshot, past, simulation.options.settings, 3)
+    np.testing.assert_array_equal(found.median_s, plain.median_s)
+    assert (found.high_s > first.high_s).all()
+    assert (found.low_s <= found.median_s).all()
+    earlier = replace(snapshot, now_s=snapshot.now_s - 1.0)
+    assert set(calibrated(earlier, past, simulation.options.settings, 3).told) == {Told.BAD_INPUT}
