@@ -18,7 +18,7 @@ from shunter.scheduler.types import FloatArray
 TAIL = 0.1
 """One of ten starts lies below an interval, and one of ten above."""
 
-LAST = 500
+LAST = 1_000
 """Answered estimates that are looked back at. Those that no answer has come of are kept until one has: where many wait
 for long, the long waits would otherwise be forgotten before they are over."""
 
