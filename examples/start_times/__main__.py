@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from examples.start_times.report import as_json, draw, report
-from examples.start_times.trial import LOGS, Asked, Trial, investigate
+from examples.start_times.trial import LOGS, RUN_TIMES, Asked, Trial, investigate
 from examples.studies import run_study, tell
 
 
@@ -20,10 +20,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--policy", default="fcfs", help="ordering of the replay, or learned; default: fcfs")
     parser.add_argument("--backfill", default="easy", help="default: easy")
     parser.add_argument("--every", type=float, default=24.0, help="hours between two looks; default: 24")
+    parser.add_argument("--share", type=float, default=1.0, help="of each log's jobs, from the first on; default: 1")
+    parser.add_argument(
+        "--run-times", choices=RUN_TIMES, default="jobs", help="drawn from ended jobs, or from the model that ships"
+    )
     parser.add_argument("--quick", action="store_true", help="only the first 5,000 jobs of each log")
 
     def study(asked: argparse.Namespace) -> list[Trial]:
-        given = Asked(tuple(map(str, asked.logs)), asked.policy, asked.backfill, asked.every * 3600.0)
+        logs, every_s = tuple(map(str, asked.logs)), asked.every * 3600.0
+        given = Asked(logs, asked.policy, asked.backfill, every_s, asked.share, asked.run_times)
         return investigate(given, quick=asked.quick, progress=tell)
 
     return run_study(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shunter.predictors.run_quantiles import RunQuantiles
 from shunter.predictors.run_times import RunJobs, RunTimes
 from shunter.predictors.start_calibration import Calibration
 from shunter.predictors.starts import DAY_S, SHIFTS, Estimates, estimate_starts
@@ -23,6 +24,7 @@ from shunter.sim.forward import Forward
 from shunter.sim.portfolio import choose_policy
 from shunter.sim.workload import Workload, prepare
 from shunter.traces.read import read
+from shunter.traces.submissions import recorded
 
 if TYPE_CHECKING:
     from shunter.scheduler.policies.registry import ChosenOrdering
@@ -38,6 +40,9 @@ RECENT = 4_000
 
 QUICK_JOBS = 5_000
 
+RUN_TIMES = ("jobs", "model")
+"""Where run times are drawn from: ended jobs that are alike, or the quantiles of the predictor that ships."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -47,6 +52,8 @@ class Asked:
     policy: str
     backfill: str
     every_s: float
+    share: float = 1.0
+    run_times: str = "jobs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +90,43 @@ def investigate(asked: Asked, *, quick: bool, progress: Callable[[str], None]) -
     """
     if not asked.every_s > 0:
         raise UsageError(f"--every {asked.every_s / 3600.0:g} is not a number of hours above 0")
+    if not 0 < asked.share <= 1:
+        raise UsageError(f"--share {asked.share:g} is not above 0 and at most 1")
     trials = []
     for log in asked.logs:
         trace = read(Path(log), skip_bad=True)
-        if quick:
-            trace = trace.window(0, min(QUICK_JOBS, len(trace.jobs)))
+        count = int(asked.share * len(trace.jobs))
+        trace = trace.window(0, min(QUICK_JOBS, count) if quick else count)
         progress(f"{trace.name}: {len(trace.jobs):,} jobs under {asked.policy}")
         settings = Settings(ordering_of(asked.policy), asked.backfill)
-        trials.append(trial(trace.name, prepare(trace, trace.cluster), settings, asked.every_s))
+        workload = prepare(trace, trace.cluster)
+        told = quantiles_of(workload, settings) if asked.run_times == "model" else None
+        trials.append(trial(trace.name, workload, settings, asked.every_s, told))
     return trials
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """What a model said of each job's run time when it was submitted.
+
+    Attributes:
+        known: Draws by them.
+        seconds: (J, L) the quantiles.
+    """
+
+    known: RunQuantiles
+    seconds: FloatArray
+
+
+def quantiles_of(workload: Workload, settings: Settings) -> Quantiles:
+    """Of the predictor that ships, which at each submission knows the jobs that had ended by then in this replay."""
+    from shunter.predictors.duration_bundle import load_durations, shipped_durations
+
+    model = load_durations(shipped_durations()).model
+    simulation = Simulation(workload, Options(settings))
+    simulation.run()
+    start_s = np.where(workload.rejected, workload.columns.submit_s, simulation.state.jobs_f[at.START_S])
+    return Quantiles(RunQuantiles(np.asarray(model.levels)), recorded(workload.trace, start_s).quantiles(model))
 
 
 def ordering_of(name: str) -> ChosenOrdering:
@@ -106,11 +141,13 @@ def ordering_of(name: str) -> ChosenOrdering:
 class Teller:
     """Tells, at an instant of a replay, when its waiting jobs will start."""
 
-    def __init__(self, simulation: Simulation) -> None:
+    def __init__(self, simulation: Simulation, told: Quantiles | None = None) -> None:
         self.simulation = simulation
         self.workload: Workload = simulation.workload
         columns = self.workload.columns
-        self.jobs = RunJobs(columns.user_idx, columns.requested_s, columns.processors)
+        seconds = None if told is None else told.seconds
+        self.jobs = RunJobs(columns.user_idx, columns.requested_s, columns.processors, seconds)
+        self.by_model = None if told is None else told.known
         self.rng = np.random.default_rng(0)
         self.calibration = Calibration()
         self._told_until_s = -np.inf
@@ -126,8 +163,14 @@ class Teller:
         settings, ledger = simulation.options.settings, simulation.ledger
         forward = Forward(snapshot, settings, ledger=ledger, recent=recent, passed=True)
         everybody = np.concatenate([snapshot.rows, rows])
+        known = self._known(now_s)
         raw = estimate_starts(
-            forward, self.jobs.take(everybody), self._known(now_s), now_s, self.rng, recent_s=columns.submit_s[rows]
+            forward,
+            self.jobs.take(everybody),
+            self.by_model or known,
+            now_s,
+            self.rng,
+            recent_s=columns.submit_s[rows],
         )
         waiting = snapshot.rows[snapshot.num_running :]
         told = self.calibration.adjusted(raw, waiting.astype(np.float64), now_s)
@@ -158,10 +201,10 @@ class Teller:
         return RunTimes(self.jobs.take(ended), self.workload.run_s[ended])
 
 
-def trial(name: str, workload: Workload, settings: Settings, every_s: float) -> Trial:
+def trial(name: str, workload: Workload, settings: Settings, every_s: float, told_of: Quantiles | None = None) -> Trial:
     """Replay a log, and ask every so many seconds."""
     simulation = Simulation(workload, Options(settings))
-    teller = Teller(simulation)
+    teller = Teller(simulation, told_of)
     look_s, told, spent, queue = every_s, [], [], []
 
     def is_time() -> bool:
