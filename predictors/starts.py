@@ -21,7 +21,7 @@ HORIZON_S = 28 * DAY_S
 """So long jobs go on to come: one that is passed over is passed over by those of later weeks, too."""
 
 SAMPLES = 25
-"""Rolls; ``FEW`` where a network scores the queue at every instant of each, which costs ten to a hundred times more."""
+"""Rolls; ``FEW`` where a network scores the queue at every instant of each, which costs up to seventy times more."""
 
 FEW = 10
 QUANTILES = (0.1, 0.5, 0.9)
