@@ -3,8 +3,8 @@
 Favoured jobs (short ones, or those of high priority) are expected to ask for so many processors in the present step.
 What of that has not arrived yet is held: other jobs may use what is left when it, and all that favoured jobs in the
 system ask for, is set aside. Others are a group with a limit (``scheduler.kernels.lanes``) that is set anew at every
-pass, so backfilling and reservations go on as they do under any quota. The limit never falls below the largest of the
-other jobs: none waits for ever.
+pass, so backfilling and reservations go on as they do under any quota. The limit never falls below what the largest of
+the other jobs that wait asks for: none waits for ever.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Held:
         self._per = UNITS_PER[capacity.scarce]
         sizes = demand.tasks * demand.shapes[demand.shape_idx, capacity.scarce]
         self._sizes = np.where(holding.favoured, sizes, 0)
-        self._largest = int(sizes[~holding.favoured].max(initial=0))
+        self._others = np.where(holding.favoured, 0, sizes)
         self._submit_s = workload.columns.submit_s
         self._asked = np.concatenate([[0], np.cumsum(self._sizes)])
 
@@ -110,7 +110,8 @@ class Held:
         """Limit the other jobs to what is not set aside now."""
         up = int(self._units[state.node_i[at.OPEN] == 1].sum())
         aside = int(self._sizes[state.running].sum() + self._sizes[state.queue].sum()) + self.units_at(now_s)
-        state.set_limits(np.asarray([max(up - aside, self._largest)], dtype=np.int64))
+        largest = int(self._others[state.queue].max(initial=0))
+        state.set_limits(np.asarray([max(up - aside, largest)], dtype=np.int64))
 
 
 def favoured_jobs(workload: Workload, rule: str) -> BoolArray:
