@@ -19,6 +19,8 @@ WINDOWS = 20
 
 DRAWS = 1_000
 
+PREDICTED = "predicted"
+
 TEST = 0.7
 """Share of a trace or series before the part that is judged: no forecaster has learned from what comes after."""
 
@@ -46,6 +48,15 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Over:
+    """A forecast over something simpler than a forecast, in one measure."""
+
+    control: str
+    measure: str
+    cell: Cell
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """Several arms on one log.
 
@@ -55,6 +66,7 @@ class Trial:
         arms: Names, the one without a forecast first.
         cells: Measure → one cell an arm.
         units: Measure → ``s``, ``ratio`` or another.
+        over: What is predicted over what is looked up.
     """
 
     study: str
@@ -62,6 +74,7 @@ class Trial:
     arms: tuple[str, ...]
     cells: dict[str, tuple[Cell, ...]]
     units: dict[str, str]
+    over: tuple[Over, ...] = ()
 
 
 def compared(values: Sequence[FloatArray], statistic: Callable[[FloatArray], float], *, seed: int = 0) -> list[Cell]:
@@ -145,15 +158,20 @@ def judged(
     """
     tables = {arm: columns(result) for arm, result in runs.items()}
     cells, units = dict[str, tuple[Cell, ...]](), dict[str, str]()
+    over = list[Over]()
+    controls = [arm for arm in list(runs)[1:] if arm not in {PREDICTED, "perfect", "actual"}]
     everybody = np.all([np.isfinite(table["wait_s"]) for table in tables.values()], axis=0)
     for column, label, statistic in measures:
         name, _, subset = column.partition("@")
         chosen = everybody & (subsets or {})[subset] if subset else everybody
         cells[label] = tuple(compared([table[name][chosen] for table in tables.values()], statistic))
+        for control in controls:
+            pair = [tables[arm][name][chosen] for arm in (control, PREDICTED)]
+            over.append(Over(control, label, compared(pair, statistic)[1]))
         units[label] = "ratio" if name == "bsld" else "s"
     cells["utilisation"] = tuple(compared([used(result) for result in runs.values()], mean))
     units["utilisation"] = "share"
-    return Trial(study, log, tuple(runs), cells, units)
+    return Trial(study, log, tuple(runs), cells, units, tuple(over))
 
 
 def without_tables(result: Result) -> Result:

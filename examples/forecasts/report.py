@@ -27,8 +27,13 @@ def cell_text(cell: Cell, unit: str) -> str:
     """A value, its ratio and interval; a star where the interval leaves 1 out."""
     text = value_text(cell.value, unit)
     if np.isfinite(cell.low):
-        text += f"  {cell.ratio:.2f} ({cell.low:.2f}–{cell.high:.2f}){'*' if cell.is_sure else ' '}"
+        text += f"  {ratio_text(cell)}{'' if cell.is_sure else ' '}"
     return text
+
+
+def ratio_text(cell: Cell) -> str:
+    """A ratio with its interval; a star where the interval leaves 1 out."""
+    return f"{cell.ratio:.2f} ({cell.low:.2f}–{cell.high:.2f}){'*' if cell.is_sure else ''}"
 
 
 def report(trials: Sequence[Trial]) -> str:
@@ -44,6 +49,9 @@ def report(trials: Sequence[Trial]) -> str:
         lines += [
             "  " + "   ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows
         ]
+        for control in dict.fromkeys(each.control for each in trial.over):
+            pairs = [f"{each.measure} {ratio_text(each.cell)}" for each in trial.over if each.control == control]
+            lines.append(f"  predicted over {control}: {', '.join(pairs)}")
         lines.append("")
     lines.append(f"Ratios are over the first row; in brackets 95 % intervals of {WINDOWS} windows, * where 1 is out.")
     lines.append("Utilisation is that between the first and the last submission.")

@@ -30,7 +30,7 @@ def forecaster() -> LoadForecaster:
 
 def test_it_is_small_and_fits_this_program(forecaster: LoadForecaster) -> None:
     assert forecaster.general
-    assert sum(path.stat().st_size for path in shipped_forecaster().iterdir() if path.is_file()) <= 300_000
+    assert sum(path.stat().st_size for path in shipped_forecaster().iterdir() if path.is_file()) <= 400_000
 
 
 def test_it_starts_without_what_trains() -> None:
