@@ -195,7 +195,10 @@ def asking(forecaster: LoadForecaster, nodes: int, num_features: int) -> Callabl
 
 def in_numpy(network: Ensemble, nodes: int, num_features: int) -> Callable[[], object]:
     """The yardstick: the LSTMs of the same networks in plain NumPy, all nodes together."""
-    sequence, _ = inputs(nodes, num_features)
+    from shunter.predictors.network import TOGETHER
+
+    points, _ = inputs(nodes, num_features)
+    sequence = points.reshape(nodes, -1, TOGETHER * points.shape[2])
     weights = [[w.detach().numpy() for w in member.recurrent.parameters()] for member in network.members]
 
     def run() -> None:

@@ -1,10 +1,10 @@
 """Holding capacity for a predicted burst: jobs that should not wait find room when they come.
 
 Favoured jobs (short ones, or those of high priority) are expected to ask for so many processors in the present step.
-What of that has not arrived yet is held: other jobs may use what is left when it, and all that favoured jobs in the
-system ask for, is set aside. Others are a group with a limit (``scheduler.kernels.lanes``) that is set anew at every
-pass, so backfilling and reservations go on as they do under any quota. The limit never falls below what the largest of
-the other jobs that wait asks for: none waits for ever.
+What of that has not been started yet is held: other jobs may use what is left beside it and beside the favoured jobs
+that run. Others are a group with a limit (``scheduler.kernels.lanes``) that is set anew at every pass, so backfilling
+and reservations go on as they do under any quota. The limit never falls below what the largest of the other jobs that
+wait asks for: none waits for ever. While nothing is held there is no limit.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Holding:
         if len(self.favoured) != workload.num_jobs:
             raise UsageError(f"capacity held for some of {len(self.favoured)} jobs, but there are {workload.num_jobs}")
         total = int(workload.capacity.units[workload.capacity.scarce].sum())
-        quotas = Quotas((OTHERS,), np.zeros(1, np.int64), np.asarray([total], dtype=np.int64))
+        none = np.full(1, -1, dtype=np.int64)  # less than any job asks for: nobody is served ahead of the order
+        quotas = Quotas((OTHERS,), none, np.asarray([total], dtype=np.int64))
         columns = replace(workload.columns, group_idx=np.where(self.favoured, -1, 0))
         capacity = replace(workload.capacity, quotas=quotas)
         return replace(workload, columns=columns, capacity=capacity, groups=(OTHERS,))
@@ -96,22 +97,26 @@ class Held:
         following = self.step_at(now_s) + 1
         return following * self.holding.step_s if following <= len(self.holding.told) else np.inf
 
-    def units_at(self, now_s: float) -> int:
-        """Units that are held for favoured jobs that have not come yet."""
+    def units_at(self, state: ClusterState, now_s: float) -> int:
+        """Units that are held for favoured jobs of this step that have not come yet, or come and still wait."""
         step = self.step_at(now_s)
         if not 0 <= step < len(self.holding.told):
             return 0
-        rows = np.searchsorted(self._submit_s, [step * self.holding.step_s, now_s], side="left")
-        rows[1] = np.searchsorted(self._submit_s, now_s, side="right")
-        come = int(self._asked[rows[1]] - self._asked[rows[0]])
-        return max(round(float(self.holding.told[step]) * self._per) - come, 0)
+        first = np.searchsorted(self._submit_s, step * self.holding.step_s, side="left")
+        last = np.searchsorted(self._submit_s, now_s, side="right")
+        waiting = int(self._sizes[state.queue[state.queue >= first]].sum())
+        started = int(self._asked[last] - self._asked[first]) - waiting
+        return max(round(float(self.holding.told[step]) * self._per) - started, 0)
 
     def set_limit(self, state: ClusterState, now_s: float) -> None:
         """Limit the other jobs to what is not set aside now."""
-        up = int(self._units[state.node_i[at.OPEN] == 1].sum())
-        aside = int(self._sizes[state.running].sum() + self._sizes[state.queue].sum()) + self.units_at(now_s)
-        largest = int(self._others[state.queue].max(initial=0))
-        state.set_limits(np.asarray([max(up - aside, largest)], dtype=np.int64))
+        held = self.units_at(state, now_s)
+        limit = at.ANY_SLOTS
+        if held:
+            up = int(self._units[state.node_i[at.OPEN] == 1].sum())
+            largest = int(self._others[state.queue].max(initial=0))
+            limit = max(up - int(self._sizes[state.running].sum()) - held, largest)
+        state.set_limits(np.asarray([limit], dtype=np.int64))
 
 
 def favoured_jobs(workload: Workload, rule: str) -> BoolArray:

@@ -75,7 +75,8 @@ def draw(trials: Sequence[Trial], path: Path) -> None:
     """Ratios of each trial's first measure, arm by arm, with their intervals."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 0.42 * sum(len(trial.arms) for trial in trials) + 1.2), layout="constrained")
+    rows = sum(len(trial.arms) + 1 for trial in trials)
+    figure = Figure(figsize=(9, 0.16 * rows + 0.8), layout="constrained")
     axes = figure.add_subplot()
     names, place = list[str](), 0
     ticks = list[int]()
@@ -95,7 +96,7 @@ def draw(trials: Sequence[Trial], path: Path) -> None:
         place += 1
     axes.axvline(1.0, color="0.4", lw=0.8)
     axes.set_yticks(ticks, names, fontsize=7)
-    axes.invert_yaxis()
+    axes.set_ylim(place - 0.5, -1)
     axes.set_xscale("log")
     axes.set_xlabel("over the same without a forecast (less is better)")
     figure.savefig(path, dpi=130)

@@ -60,6 +60,8 @@ class NodeLoad:
             raise UsageError(
                 f"{self.series}: loads of {len(series.nodes)} nodes, but cluster {cluster.name!r} has {wanted}"
             )
+        if wanted == 1 < len(series.nodes) and not quiet:
+            note(f"cluster {cluster.name!r} is one node: all jobs run beside the load of {series.nodes[0]!r} alone")
         series = series.select(nodes=series.nodes[:wanted])
         load = filled(np.asarray(series.values[..., 0], dtype=np.float64))
         if load.min() < 0 or load.max() > 1:
