@@ -98,5 +98,7 @@ def draw(trials: Sequence[Trial], path: Path) -> None:
     axes.set_yticks(ticks, names, fontsize=7)
     axes.set_ylim(place - 0.5, -1)
     axes.set_xscale("log")
+    axes.set_xticks([0.05, 0.1, 0.25, 0.5, 1, 2], ["0.05", "0.1", "0.25", "0.5", "1", "2"])
+    axes.minorticks_off()
     axes.set_xlabel("over the same without a forecast (less is better)")
     figure.savefig(path, dpi=130)

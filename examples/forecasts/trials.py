@@ -67,10 +67,11 @@ KTH = Log("KTH-SP2", "swf/KTH-SP2-1996-2.1-cln.swf.gz")
 PHILLY = Log("Philly", "philly/philly_jobs.csv.gz", NodeGroup("28 nodes of 8 GPUs", 28, gpus=8), 86_400.0)
 
 
-def last_part(trace: Trace, quick: bool, most: int | None = None) -> tuple[int, int]:
-    """The last 30 % of the jobs, or the first so many of them, as a window."""
-    first = int(TEST * len(trace.jobs))
-    count = min(len(trace.jobs) - first, most or len(trace.jobs))
+def last_part(trace: Trace, quick: bool, most: int | None = None, *, by_time: bool = False) -> tuple[int, int]:
+    """The last 30 % of the jobs, or those of the last 30 % of the time; at most so many of them: as a window."""
+    submit_s = trace.jobs.floats("submit_s")
+    first = int(np.searchsorted(submit_s, TEST * submit_s[-1]) if by_time else TEST * len(submit_s))
+    count = min(len(submit_s) - first, most or len(submit_s))
     return first, min(count, QUICK_JOBS) if quick else count
 
 
@@ -190,7 +191,7 @@ def held_capacity(work: Work, tell: Tell, *, quick: bool) -> list[Trial]:
     found = []
     for log in (SDSC, CTC, KTH):
         trace, cluster = log.opened()
-        window = last_part(trace, quick)
+        window = last_part(trace, quick, by_time=True)  # arrivals are forecast by their times
         workload = prepare(trace, cluster)
         favoured = favoured_jobs(workload, SHORT)
         asked = arrivals(workload, favoured, HOLD_STEP_S)
@@ -200,7 +201,6 @@ def held_capacity(work: Work, tell: Tell, *, quick: bool) -> list[Trial]:
         before = asked[: int(submit_s[window[0]] // HOLD_STEP_S)]
         always = float(np.quantile(before, 0.9))
         arms = {
-            "none held": np.zeros_like(asked),
             "always the same": np.full_like(asked, always),
             "usual": usual_quantile(asked, 0.9),
             "predicted": told[:, 2],
@@ -208,14 +208,15 @@ def held_capacity(work: Work, tell: Tell, *, quick: bool) -> list[Trial]:
         }
         short = favoured[window[0] : sum(window)]
         runs: dict[str, Result] = {}
-        for arm, units in arms.items():
+        for arm, units in ({"none held": None, "sjf, none held": None} | arms).items():
             tell(f"{log.name}: held for short jobs: {arm}")
             runs[arm] = without_tables(
                 simulate(
                     trace,
+                    policy="sjf" if arm.startswith("sjf") else "fcfs",
                     backfill="easy",
                     window=window,
-                    holding=Holding(short, HOLD_STEP_S, units, arm),
+                    holding=None if units is None else Holding(short, HOLD_STEP_S, units, arm),
                     details=False,
                 )
             )
