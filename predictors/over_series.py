@@ -23,7 +23,7 @@ SAME_STEP = 1e-3
 
 
 def told_quantiles(
-    forecaster: LoadForecaster, series: LoadSeries, progress: Callable[[int, int], None] | None = None
+    forecaster: LoadForecaster, series: LoadSeries, progress: Callable[[int, int, str], None] | None = None
 ) -> FloatArray:
     """(T, N, HORIZON, 3) forecasts as they are told when a step begins: of this step and the four after it.
 
@@ -32,7 +32,7 @@ def told_quantiles(
     Args:
         forecaster: A loaded bundle.
         series: With the bundle's features, or with one feature where the bundle has one.
-        progress: Called with the steps that are done and all steps.
+        progress: Called with the steps that are done, all steps, and the name of the series.
 
     Raises:
         UsageError: The series lacks a feature, or has another step than the forecaster learned.
@@ -57,12 +57,12 @@ def told_quantiles(
         state, answer = live.step(state, values[t - 1], float(clock_s[t - 1]))
         told[t] = answer.answer.quantiles
         if progress is not None:
-            progress(t, len(series))
+            progress(t, len(series), series.name)
     return told
 
 
 def told_means(
-    forecaster: LoadForecaster, series: LoadSeries, progress: Callable[[int, int], None] | None = None
+    forecaster: LoadForecaster, series: LoadSeries, progress: Callable[[int, int, str], None] | None = None
 ) -> FloatArray:
     """(T, N) the mean of the medians of ``told_quantiles`` over their steps, at least 0; 0 where nothing is told."""
     told = told_quantiles(forecaster, series, progress)[..., MEDIAN]

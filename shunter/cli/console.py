@@ -71,15 +71,16 @@ def stop_on_signals() -> Iterator[StopFlag]:
 
 
 @contextmanager
-def counting_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress line on standard error that is told (done, all); nothing when it is no terminal."""
+def counting_bar(unit: str, quiet: bool) -> Iterator[Callable[[float, float, str], None] | None]:
+    """A progress line on standard error that is told (done, all, what); nothing when it is no terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    text = TextColumn(f"{unit} {{task.description}}")
+    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), text, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task("", total=None)
+        yield lambda done, total, what: bar.update(task, completed=round(done), total=round(total), description=what)

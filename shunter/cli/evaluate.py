@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -311,13 +310,13 @@ def run(work: Work, out: Path | None, *, resume: bool, workers: int, quiet: bool
     """Make the replays; Ctrl-C keeps what is done when there is a folder for it."""
     from shunter.agents.evaluation import Stopped, evaluate
     from shunter.agents.evaluation_files import RESULTS
-    from shunter.cli.console import note, stop_on_signals
+    from shunter.cli.console import counting_bar, note, stop_on_signals
     from shunter.cli.runs import check_folder, prepare_kernels
 
     if out is not None:
         check_folder(out)
     prepare_kernels(quiet=quiet)
-    with stop_on_signals() as stop, progress_bar(quiet) as progress:
+    with stop_on_signals() as stop, counting_bar("replays ·", quiet) as progress:
         try:
             return evaluate(
                 work,
@@ -331,32 +330,6 @@ def run(work: Work, out: Path | None, *, resume: bool, workers: int, quiet: bool
             how = "" if out is None else "; the same command with --resume takes it up"
             note(f"interrupted after {stopped.done:,} of {stopped.total:,} replays{how}")
             raise typer.Exit(130) from None
-
-
-@contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
-    """A progress line on standard error with the replays done and the time left; nothing when it is no terminal."""
-    import sys
-
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("replays · {task.description}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def update(done: int, total: int, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=what)
-
-        yield update
 
 
 def report(

@@ -103,6 +103,6 @@ class Hold:
         from shunter.sim.holding import arrival_series
 
         series = arrival_series(trace, asked, self.step_s)
-        with counting_bar("forecasts of arrivals", quiet) as progress:
+        with counting_bar("steps ·", quiet) as progress:
             told = told_quantiles(forecaster, series, progress)[:, 0, 0, LEVELS.index(self.level)]
         return np.maximum(np.nan_to_num(told, nan=0.0), 0.0)

@@ -89,7 +89,7 @@ class NodeLoad:
             forecaster = load_forecaster(shipped_forecaster())
         else:
             forecaster = load_forecaster(Path(self.forecast.removeprefix(MODEL)))
-        with counting_bar("forecasts of load", quiet) as progress:
+        with counting_bar("steps ·", quiet) as progress:
             return told_means(forecaster, series, progress)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shunter.cli.console import note, output, print_json, stop_on_signals
+from shunter.cli.console import counting_bar, note, output, print_json, stop_on_signals
 from shunter.cli.runs import check_folder, open_trace
 from shunter.cli.training_runs import need_packages
 from shunter.scheduler.errors import UsageError
@@ -78,7 +77,8 @@ def durations_command(
         expected=level,
         command=" ".join(["shunter", *sys.argv[1:]]),
     )
-    with stop_on_signals() as stop, progress_bar(quiet) as report:
+    with stop_on_signals() as stop, counting_bar("% ·", quiet) as told:
+        report = None if told is None else lambda share, what: told(100 * share, 100, what)
         try:
             trained = train(order, report, stop)
         except Stopped:
@@ -106,25 +106,6 @@ def validation(traces: Sequence[Trace], trained: Trained) -> dict[str, Any]:
         told = judged(trace, material.periods[1], {"model": trained.model})["model"]
         found[trace.name] = summary(told, "model")
     return found
-
-
-@contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[float, str], None] | None]:
-    """A progress line on standard error with the share of the trees; nothing when it is no terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("begins", total=1.0)
-
-        def update(share: float, what: str) -> None:
-            bar.update(task, completed=share, description=what)
-
-        yield update
 
 
 def is_predictor(name: str) -> bool:

@@ -44,6 +44,6 @@ def test_it_is_what_the_live_forecaster_says() -> None:
 
 
 def test_progress_is_told() -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int, str]] = []
     told_quantiles(load_forecaster(shipped_forecaster()), series(points=30), lambda *done: seen.append(done))
-    assert seen == [(t, 30) for t in range(1, 30)]
+    assert seen == [(t, 30, "walk") for t in range(1, 30)]
