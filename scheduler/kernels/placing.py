@@ -152,17 +152,9 @@ def fill_least_loaded(st: State, tasks: Int, usable: IntArray) -> Int:
 
 @compiled
 def load_of_gang(st: State, tasks: Int, usable: IntArray) -> Int:
-    """The highest predicted load among the nodes that ``fill_least_loaded`` would take."""
-    load: Int = np.int64(-1)
-    while tasks > 0:
-        following = next_load(st, usable, load)
-        if following < 0:
-            break
-        load = following
-        for n in range(len(usable)):
-            if st.node_i[LOAD, n] == load:
-                tasks -= min(tasks, usable[n])
-    return max(load, np.int64(0))
+    """The highest predicted load among the nodes that ``fill_least_loaded`` takes, which is the last one's."""
+    chosen = fill_least_loaded(st, tasks, usable)
+    return st.node_i[LOAD, st.node_i[CHOSEN, chosen - 1]] if chosen > 0 else np.int64(0)
 
 
 @compiled

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from shunter.cli.policies import LEARNED, find_forecaster, is_forecast
 from shunter.scheduler.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,10 +15,7 @@ if TYPE_CHECKING:
     from shunter.sim.holding import Holding
     from shunter.traces.tables import ClusterSpec, Trace
 
-FORECASTS = ("usual", "perfect", "learned")
-MODEL = "model:"
-LEVELS = (0.1, 0.5, 0.9)
-"""Quantiles that a forecaster tells."""
+FORECASTS = ("usual", "perfect", LEARNED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +36,17 @@ class Hold:
 
     def check(self) -> None:
         """Raise UsageError for an unknown forecast or a number out of range."""
-        if not (self.forecast in FORECASTS or self.forecast.startswith(MODEL) or self._constant() is not None):
+        from shunter.predictors.shapes import QUANTILES
+
+        by_model = is_forecast(self.forecast)
+        if not (by_model or self.forecast in FORECASTS or self._constant() is not None):
             raise UsageError(
                 f"--hold-forecast {self.forecast!r}: expected {', '.join(FORECASTS)}, model:FOLDER or a number"
             )
-        if not (np.isfinite(self.step_s) and self.step_s > 0):
+        if not (math.isfinite(self.step_s) and self.step_s > 0):
             raise UsageError(f"--hold-step {self.step_s!r}: expected a positive number of seconds")
-        asked = self.forecast == "learned" or self.forecast.startswith(MODEL)
-        if not 0 < self.level < 1 or (asked and self.level not in LEVELS):
-            known = f"one of {', '.join(map(str, LEVELS))}" if asked else "a share between 0 and 1"
+        if not 0 < self.level < 1 or (by_model and self.level not in QUANTILES):
+            known = f"one of {', '.join(map(str, QUANTILES))}" if by_model else "a share between 0 and 1"
             raise UsageError(f"--hold-level {self.level:g}: expected {known}")
 
     def _constant(self) -> float | None:
@@ -56,7 +54,7 @@ class Hold:
             value = float(self.forecast)
         except ValueError:
             return None
-        return value if np.isfinite(value) and value >= 0 else None
+        return value if math.isfinite(value) and value >= 0 else None
 
     def resolve(
         self, trace: Trace, cluster: ClusterSpec, window: tuple[int, int] | None, *, quiet: bool = False
@@ -82,6 +80,8 @@ class Hold:
         return Holding(favoured, self.step_s, told, self.forecast)
 
     def _told(self, asked: FloatArray, trace: Trace, *, quiet: bool) -> FloatArray:
+        import numpy as np
+
         from shunter.sim.holding import usual_quantile
 
         constant = self._constant()
@@ -91,18 +91,17 @@ class Hold:
             return asked
         if self.forecast == "usual":
             return usual_quantile(asked, self.level)
-        from shunter.predictors.bundle import load_forecaster, shipped_forecaster
-
-        if self.forecast == "learned":
-            return self._by(load_forecaster(shipped_forecaster()), asked, trace, quiet=quiet)
-        return self._by(load_forecaster(Path(self.forecast.removeprefix(MODEL))), asked, trace, quiet=quiet)
+        return self._by(find_forecaster(self.forecast), asked, trace, quiet=quiet)
 
     def _by(self, forecaster: LoadForecaster, asked: FloatArray, trace: Trace, *, quiet: bool) -> FloatArray:
+        import numpy as np
+
         from shunter.cli.console import counting_bar
         from shunter.predictors.over_series import told_quantiles
+        from shunter.predictors.shapes import QUANTILES
         from shunter.sim.holding import arrival_series
 
         series = arrival_series(trace, asked, self.step_s)
         with counting_bar("steps ·", quiet) as progress:
-            told = told_quantiles(forecaster, series, progress)[:, 0, 0, LEVELS.index(self.level)]
+            told = told_quantiles(forecaster, series, progress)[:, 0, 0, QUANTILES.index(self.level)]
         return np.maximum(np.nan_to_num(told, nan=0.0), 0.0)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from shunter.cli.policies import LEARNED, find_forecaster, is_forecast
 from shunter.scheduler.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -16,8 +14,7 @@ if TYPE_CHECKING:
     from shunter.traces.load_series import LoadSeries
     from shunter.traces.tables import ClusterSpec
 
-FORECASTS = ("none", "present", "usual", "perfect", "learned")
-MODEL = "model:"
+FORECASTS = ("none", "present", "usual", "perfect", LEARNED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +31,7 @@ class NodeLoad:
 
     def check(self) -> None:
         """Raise UsageError for an unknown forecast, or one without a series."""
-        if not (self.forecast in FORECASTS or self.forecast.startswith(MODEL)):
+        if not (self.forecast in FORECASTS or is_forecast(self.forecast)):
             hint = nearest(self.forecast, list(FORECASTS))
             raise UsageError(f"unknown --load-forecast {self.forecast!r}{hint}; or model:FOLDER")
         if self.series is None and self.forecast != "present":
@@ -47,6 +44,8 @@ class NodeLoad:
             ShunterError: The series cannot be read, has fewer nodes than the cluster, or no shares; the forecaster is
                 missing or does not fit it.
         """
+        import numpy as np
+
         from shunter.cli.console import note
         from shunter.cli.load_series import open_series
         from shunter.sim.other_work import OtherWork
@@ -74,6 +73,8 @@ class NodeLoad:
         return OtherWork(0.0, series.step_s, load, self._predicted(series, load, quiet=quiet), self.forecast)
 
     def _predicted(self, series: LoadSeries, load: FloatArray, *, quiet: bool) -> FloatArray:
+        import numpy as np
+
         from shunter.sim import other_work
 
         simple = {"present": other_work.last_known, "usual": other_work.usual, "perfect": other_work.foreseen}
@@ -82,19 +83,17 @@ class NodeLoad:
         if self.forecast in simple:
             return simple[self.forecast](load)
         from shunter.cli.console import counting_bar
-        from shunter.predictors.bundle import load_forecaster, shipped_forecaster
         from shunter.predictors.over_series import told_means
 
-        if self.forecast == "learned":
-            forecaster = load_forecaster(shipped_forecaster())
-        else:
-            forecaster = load_forecaster(Path(self.forecast.removeprefix(MODEL)))
+        forecaster = find_forecaster(self.forecast)
         with counting_bar("steps ·", quiet) as progress:
             return told_means(forecaster, series, progress)
 
 
 def filled(load: FloatArray) -> FloatArray:
     """(T, N) loads without gaps: the last known one goes on, and before the first one it is taken; 0 without any."""
+    import numpy as np
+
     known = np.isfinite(load)
     last = np.maximum.accumulate(np.where(known, np.arange(len(load))[:, None], -1), axis=0)
     first = np.argmax(known, axis=0)

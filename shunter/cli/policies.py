@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shunter.agents.bundle import Bundle
+    from shunter.predictors.load import LoadForecaster
     from shunter.scheduler.durations import RunModel
     from shunter.scheduler.policies.registry import ChosenOrdering
 
@@ -39,6 +40,22 @@ def find_policy(text: str) -> ChosenOrdering:
         folder, settings = split_settings(text.removeprefix(MODEL))
         return _bundle(Path(folder)).ordering(settings)
     return choose_ordering(text)
+
+
+def is_forecast(text: str) -> bool:
+    """Whether a forecaster is asked for: ``learned`` or ``model:FOLDER``."""
+    return text == LEARNED or text.startswith(MODEL)
+
+
+def find_forecaster(text: str) -> LoadForecaster:
+    """The forecaster of load that ``learned``, the one that comes with the package, or ``model:FOLDER`` means.
+
+    Raises:
+        BundleError: A forecaster that is missing or does not fit.
+    """
+    from shunter.predictors.bundle import load_forecaster, shipped_forecaster
+
+    return load_forecaster(shipped_forecaster() if text == LEARNED else Path(text.removeprefix(MODEL)))
 
 
 @lru_cache(maxsize=16)

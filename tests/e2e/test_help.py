@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.e2e.conftest import Shunter
@@ -28,3 +31,8 @@ def test_version_and_unknown_verbs(shunter: Shunter, shunter_process: Shunter) -
 
 def test_shell_completion_is_there(shunter: Shunter) -> None:
     assert "--install-completion" in shunter("--help").out
+
+
+def test_the_replaying_command_is_there_before_numpy_is() -> None:
+    program = "import sys, shunter.cli.simulate; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
