@@ -57,7 +57,13 @@ class Hold:
         return value if math.isfinite(value) and value >= 0 else None
 
     def resolve(
-        self, trace: Trace, cluster: ClusterSpec, window: tuple[int, int] | None, *, quiet: bool = False
+        self,
+        trace: Trace,
+        cluster: ClusterSpec,
+        window: tuple[int, int] | None,
+        *,
+        default_request_s: float | None = None,
+        quiet: bool = False,
     ) -> Holding | None:
         """For which jobs of the trace, or of a window of it, how much is held; None without ``--hold-for``.
 
@@ -72,7 +78,7 @@ class Hold:
         self.check()
         if self.whom is None:
             return None
-        workload = prepare(trace, cluster)
+        workload = prepare(trace, cluster, default_request_s=default_request_s)
         favoured = favoured_jobs(workload, self.whom)
         told = self._told(arrivals(workload, favoured, self.step_s), trace, quiet=quiet)
         if window is not None:

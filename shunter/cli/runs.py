@@ -52,6 +52,7 @@ class Rules:
         seed: int,
         *,
         window: tuple[int, int] | None = None,
+        default_request_s: float | None = None,
         quiet: bool = False,
     ) -> dict[str, Any]:
         """Arguments of ``simulate``.
@@ -75,7 +76,7 @@ class Rules:
             "locality_s": self.locality_s,
             "interference": self.interference,
             "other_work": self.node_load.resolve(cluster, quiet=quiet),
-            "holding": self.hold.resolve(trace, cluster, window, quiet=quiet),
+            "holding": self.hold.resolve(trace, cluster, window, default_request_s=default_request_s, quiet=quiet),
             "carbon": self.intensities(trace, cluster),
             "details": self.details,
         }
@@ -287,7 +288,14 @@ def run_all(trace: Trace, cluster: ClusterSpec, request: Request) -> list[Result
 
     prepare_kernels(quiet=request.quiet)
     results: list[Result] = []
-    resolved = request.rules.resolve(trace, cluster, request.seed, window=request.window, quiet=request.quiet)
+    resolved = request.rules.resolve(
+        trace,
+        cluster,
+        request.seed,
+        window=request.window,
+        default_request_s=request.default_request_s,
+        quiet=request.quiet,
+    )
     with stop_on_signals() as stop:
         for policy, backfill in request.runs:
             done = request.kept_run(policy, backfill, trace, cluster, resolved)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from shunter.cli.hold import Hold
+from shunter.scheduler.errors import UsageError
+from shunter.traces.tables import Trace, make_jobs, pool
 from tests.e2e.conftest import Shunter
 
 
@@ -81,3 +84,14 @@ def test_what_cannot_be_done_is_told_in_a_line(
     assert ran.code == 2
     assert said in " ".join(ran.err.split())
     assert "Traceback" not in ran.err
+
+
+def test_short_jobs_are_told_by_the_default_request_where_there_is_none() -> None:
+    """Run times, which nobody knows at submission, say nothing then."""
+    jobs = {"job_id": ["a", "b"], "submit_s": [0.0, 5.0], "duration_s": [60.0, 9000.0], "cpus": [1.0, 1.0]}
+    trace = Trace("no requests", make_jobs(jobs), pool(2))
+    by_run_time = Hold("short:600").resolve(trace, trace.cluster, None)
+    assert by_run_time is not None
+    assert by_run_time.favoured.tolist() == [True, False]
+    with pytest.raises(UsageError, match="means no job"):
+        Hold("short:600").resolve(trace, trace.cluster, None, default_request_s=86_400.0)
