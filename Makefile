@@ -11,7 +11,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export POLARS_MAX_THREADS := 1
 
-.PHONY: help demo test test-slow lint typecheck format bench bench-quick train train-durations train-load train-published docs dist warm clean
+.PHONY: help demo test test-slow lint typecheck format bench bench-quick train train-durations train-load train-published protocol docs dist warm clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -45,6 +45,7 @@ lint: $(VENV)/.dev ## Check format, style and the import rules
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports --no-cache
+	$(RUN) scripts/build_protocol.py --check
 
 typecheck: $(VENV)/.dev ## Check types strictly
 	$(VENV)/bin/mypy -p shunter
@@ -70,6 +71,9 @@ train-load: $(VENV)/.dev warm ## Train and judge the forecaster of load that shi
 
 train-published: $(VENV)/.dev warm ## Train and judge under the published protocol, from ../shared/traces/swf; writes published/
 	$(RUN) scripts/train_published.py --workers $(WORKERS)
+
+protocol: $(VENV)/.dev ## Generate daemon/pb from daemon/proto
+	$(RUN) scripts/build_protocol.py
 
 docs: $(VENV)/.dev ## Make the pictures of the README and check the links of the documentation
 	$(RUN) -m docs.build

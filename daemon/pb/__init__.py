@@ -1,0 +1,1 @@
+"""Messages and stubs that ``make protocol`` generates from ``daemon/proto``; not to be edited."""

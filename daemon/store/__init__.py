@@ -1,0 +1,1 @@
+"""What survives the daemon: tables, group commit, leadership, backup."""
