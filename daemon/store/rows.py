@@ -117,7 +117,7 @@ class IdempotencyRow(NamedTuple):
     key: str
     request_sha256: bytes
     first_job: int
-    count: int
+    num_jobs: int
     at_s: float
 
 
