@@ -1,0 +1,319 @@
+"""The leading daemon's core: the live state, the store behind it, and the one loop that decides.
+
+The state in memory is ahead of the store by what is being written; nothing of it is shown to anybody before it is
+durable: replies, orders to agents and told events wait for it. When the store fails, memory is thrown away and made
+anew from the store, as a restart would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import structlog
+
+from shunter.daemon.carrying import carry_out
+from shunter.daemon.errors import FencedError, NotLeaderError, StoreError
+from shunter.daemon.jobs import Reason
+from shunter.daemon.live import LiveState, Order, Step
+from shunter.daemon.planner import Answer, Planner, PlannerError, Question, Rules
+from shunter.daemon.ports import Clock, Store
+from shunter.daemon.restore import restore
+from shunter.daemon.snapshots import GroupRules, Snapshots, View
+from shunter.daemon.specs import DEFAULT_QUEUES, QueueRules
+from shunter.daemon.steps.jobs import release_due
+from shunter.daemon.steps.nodes import LeaseRules, watch_silence
+from shunter.daemon.store.rows import EventRow
+
+log = structlog.get_logger("shunter.daemon")
+Result = TypeVar("Result")
+LONGEST_SLEEP_S = 60.0
+RECOVERY_S = 0.5
+"""Between two tries to write to a store that has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conduct:
+    """What the configuration says of the leader's work.
+
+    Attributes:
+        rules: How decisions are made.
+        queues: By name.
+        groups: Quotas.
+        leases: Of nodes.
+        queue_depth: Waiting jobs that a decision is told of, at most.
+        min_interval_s: From the end of a decision to the beginning of the next; what happens meanwhile is decided
+            together.
+        tick_s: How often silent nodes are looked for.
+    """
+
+    rules: Rules = field(default_factory=Rules)
+    queues: dict[str, QueueRules] = field(default_factory=lambda: dict(DEFAULT_QUEUES))
+    groups: tuple[GroupRules, ...] = ()
+    leases: LeaseRules = field(default_factory=LeaseRules)
+    queue_depth: int = 10_000
+    min_interval_s: float = 0.02
+    tick_s: float = 0.25
+
+
+@dataclass(slots=True)
+class Decision:
+    """The last decision: for explanations and the record.
+
+    Attributes:
+        view: What it was told.
+        question: The whole question.
+        answer: The plan.
+        at_s: When it was carried out.
+    """
+
+    view: View
+    question: Question
+    answer: Answer
+    at_s: float
+
+
+Listener = Callable[[Sequence[EventRow]], None]
+SendOrder = Callable[[Order], None]
+
+
+class Leader:
+    """Holds the state and carries out what is asked of it, one step at a time, on one event loop.
+
+    Args:
+        store: Written by this leader alone while its token holds.
+        clock: Time.
+        planner: Decides.
+        conduct: Configuration; may be replaced at any time.
+        token: Fencing token of this term.
+    """
+
+    def __init__(self, store: Store, clock: Clock, planner: Planner, conduct: Conduct, token: int) -> None:
+        self.store, self.clock, self.planner, self.conduct = store, clock, planner, conduct
+        self.token = token
+        self.state = LiveState(token)
+        self.snapshots = Snapshots(conduct.groups, conduct.queue_depth)
+        self.listeners: list[Listener] = []
+        self.send_order: SendOrder = lambda _: None
+        self.on_reload: Callable[[], None] = lambda: None
+        self.decision: Decision | None = None
+        self.failure: BaseException | None = None
+        self.ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        self.counts: dict[str, int] = {"decisions": 0, "refused": 0, "planner_failures": 0, "reloads": 0}
+        self.records: deque[bytes] = deque(maxlen=0)
+        self._wake = asyncio.Event()
+        self._next_pass_s = float("inf")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._loop = asyncio.get_running_loop()
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Load the state and begin to decide."""
+        self.load()
+        for work in (self._decide_forever(), self._tick_forever()):
+            task = asyncio.create_task(work)
+            task.add_done_callback(self._task_ended)
+            self._tasks.append(task)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None and not self.ended.done():
+            self.ended.set_result(task.exception())
+
+    async def stop(self) -> None:
+        """Stop deciding; what was asked for is still stored."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.planner.close()
+
+    def load(self) -> None:
+        """Make the state anew from the store."""
+        self.state = restore(self.store.load(), self.token, self.clock.now_s())
+        self.snapshots = Snapshots(self.conduct.groups, self.conduct.queue_depth)
+        self.failure = None
+        self.decision = None
+        self.wake()
+        log.info("state-loaded", jobs=len(self.state.jobs), nodes=len(self.state.nodes), token=self.token)
+
+    def apply(self, conduct: Conduct) -> None:
+        """Go on with another configuration."""
+        self.conduct = conduct
+        for job in self.state.jobs.values():
+            self.snapshots.forget(job)
+        self.snapshots = Snapshots(conduct.groups, conduct.queue_depth)
+        self.wake()
+
+    def wake(self) -> None:
+        """Something has happened after which a decision may be different."""
+        self._wake.set()
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def refuse_when_failed(self) -> None:
+        """Raise what the store has failed with, while it has not recovered."""
+        if self.failure is not None:
+            raise self.failure
+        if self.ended.done():
+            raise NotLeaderError("this daemon leads no more")
+
+    @asynccontextmanager
+    async def step(self) -> AsyncIterator[tuple[LiveState, Step, float]]:
+        """A step: what is done inside is stored together, and has been when the context ends.
+
+        Raises:
+            StoreError: It could not be stored; nothing of it has happened.
+        """
+        self.refuse_when_failed()
+        step = Step()
+        yield self.state, step, self.clock.now_s()
+        await self.write(step)
+
+    def write(self, step: Step) -> asyncio.Future[None]:
+        """Store what a step has changed; its consequences follow when that is done."""
+        if step.wakes:
+            self.wake()
+        for job in step.touched:
+            self.snapshots.forget(job)
+        done: asyncio.Future[None] = self._loop.create_future()
+        state = self.state
+        change = step.change
+        if not (change.events or change.updates or change.nodes or change.attempts or change.jobs or change.settings):
+            self._written(step)
+            done.set_result(None)
+            return done
+        future = self.store.write(change)
+        future.add_done_callback(
+            lambda stored: self._loop.call_soon_threadsafe(self._finish, state, step, done, stored.exception())
+        )
+        return done
+
+    def _finish(self, state: LiveState, step: Step, done: asyncio.Future[None], error: BaseException | None) -> None:
+        if error is None:
+            self._written(step)
+            if not done.done():
+                done.set_result(None)
+            return
+        if state is self.state and self.failure is None:
+            self._failed(error)
+        if not done.done():
+            done.set_exception(error)
+            done.exception()  # a step that nobody waits for must not be reported as forgotten
+
+    def _written(self, step: Step) -> None:
+        for order in step.orders:
+            self.send_order(order)
+        if step.change.events:
+            for listener in self.listeners:
+                listener(step.change.events)
+
+    def _failed(self, error: BaseException) -> None:
+        """The store failed: memory is ahead of it and worth nothing any more."""
+        log.error("store-failed", error=str(error))
+        self.failure = error
+        if isinstance(error, FencedError):
+            if not self.ended.done():
+                self.ended.set_result(error)
+            return
+        self.on_reload()
+        self._tasks.append(asyncio.create_task(self._recover()))
+
+    async def _recover(self) -> None:
+        while True:
+            await asyncio.sleep(RECOVERY_S)
+            try:
+                await asyncio.to_thread(self.store.recover)
+            except FencedError as error:
+                if not self.ended.done():
+                    self.ended.set_result(error)
+                return
+            except StoreError as error:
+                self.failure = error
+                continue
+            self.load()
+            self.counts["reloads"] += 1
+            self.on_reload()
+            log.warning("store-recovered")
+            return
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self.conduct.tick_s)
+            if self.failure is not None:
+                continue
+            step, now_s = Step(), self.clock.now_s()
+            watch_silence(self.state, step, now_s, self.conduct.leases)
+            release_due(self.state, step, now_s)
+            self.write(step)
+
+    # --- decisions ---------------------------------------------------------------------------------------------------
+
+    async def _decide_forever(self) -> None:
+        while True:
+            wait_s = min(max(self._next_pass_s - self.clock.now_s(), 0.0), LONGEST_SLEEP_S)
+            try:
+                await asyncio.wait_for(self._wake.wait(), wait_s)
+            except TimeoutError:
+                self._next_pass_s = float("inf")
+            self._wake.clear()
+            if self.failure is None and self.state.waiting and self.state.nodes:
+                await self.decide()
+            await asyncio.sleep(self.conduct.min_interval_s)
+
+    async def decide(self) -> None:
+        """One decision, from the snapshot to what follows."""
+        state, conduct = self.state, self.conduct
+        closed = frozenset(name for name, queue in conduct.queues.items() if not queue.is_open)
+        view = self.snapshots.take(state, self.clock.now_s(), closed_queues=closed)
+        for job_id, reason in view.left_out:
+            state.jobs[job_id].why = reason
+        if not view.snapshot.num_waiting:
+            return
+        question = Question(view.snapshot, view.usage_s, conduct.rules)
+        try:
+            answer = await self.planner.decide(question)
+        except PlannerError as error:
+            self.counts["planner_failures"] += 1
+            log.error("decision-failed", error=str(error))
+            await asyncio.sleep(1.0)
+            self.wake()
+            return
+        if state is not self.state or self.failure is not None:
+            return
+        self._carry_out(view, question, answer)
+
+    def _carry_out(self, view: View, question: Question, answer: Answer) -> None:
+        step, state, now_s = Step(), self.state, self.clock.now_s()
+        carried = carry_out(state, step, now_s, view, answer.plan, lambda job: self.snapshots.processors(state, job))
+        if carried.refused:
+            self.counts["refused"] += 1
+            log.info("plan-refused", why=carried.refused)
+            self.wake()
+            return
+        self.counts["decisions"] += 1
+        state.released = False
+        self._next_pass_s = answer.plan.next_pass_s
+        self.decision = Decision(view, question, answer, now_s)
+        for row, reason in answer.plan.skipped:
+            job = state.waiting.get(row)
+            if job is not None:
+                job.why = Reason(reason.value)
+        self.write(step)
+
+    def recorded(self, count: int) -> list[bytes]:
+        """The last decisions, oldest first; 0: all that are kept."""
+        kept = list(self.records)
+        return kept[-count:] if count else kept
+
+    # --- for services ------------------------------------------------------------------------------------------------
+
+    async def perform(self, change: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
+        """Carry out a function of ``daemon.steps`` as one durable step; returns what it returns."""
+        async with self.step() as (state, step, now_s):
+            return change(state, step, now_s, *arguments, **named)

@@ -1,0 +1,81 @@
+"""Why a job stands where it stands, from the last decision and the live state."""
+
+from __future__ import annotations
+
+from shunter.daemon.jobs import JobState, Reason
+from shunter.daemon.leader import Leader
+from shunter.daemon.pb import scheduler_pb2
+from shunter.daemon.service.convert import enum
+from shunter.daemon.store.rows import StoredJob
+
+SENTENCES = {
+    Reason.NEW: "It has just come; the next decision looks at it.",
+    Reason.DEPENDENCY: "It waits for other jobs to end: {jobs}.",
+    Reason.BEGIN_TIME: "It is not to begin before its time.",
+    Reason.BACKOFF: "An attempt failed; it is tried again after a while.",
+    Reason.ARRAY_LIMIT: "As many jobs of its array run as may.",
+    Reason.NEVER_FITS: "No node, or not all nodes together, are large enough for it, even when they are empty.",
+    Reason.QUEUE_CLOSED: "Its queue is closed.",
+    Reason.NO_CAPACITY: "What it asks for is not free; jobs that run have to end first.",
+    Reason.BEHIND_HEAD: "It waits for the job at the head of the queue, which may not be overtaken.",
+    Reason.WOULD_DELAY: "It fits now, but would delay a job ahead of it that has been promised a start.",
+    Reason.BEYOND_DEPTH: "Too many jobs wait ahead of it for it to have been looked at.",
+    Reason.OVER_QUOTA: "Its group holds as much as it may.",
+    Reason.LOCALITY: "It waits for nodes nearer to one another.",
+}
+NUM_AHEAD = 5
+
+
+class Explainer:
+    """Answers questions about single jobs.
+
+    Args:
+        leader: Holds the state and the last decision.
+    """
+
+    def __init__(self, leader: Leader) -> None:
+        self._leader = leader
+
+    async def explain(self, stored: StoredJob) -> scheduler_pb2.Explanation:
+        """What is known of a job's place."""
+        leader, job_id = self._leader, stored.made.id
+        explanation = scheduler_pb2.Explanation(
+            job=job_id,
+            state=enum(stored.now.state),
+            policy=leader.conduct.rules.policy,
+            queue_length=len(leader.state.waiting),
+        )
+        job = leader.state.jobs.get(job_id)
+        if job is None or job.state is not JobState.PENDING:
+            explanation.reason = stored.now.reason
+            explanation.sentence = f"It is {JobState(stored.now.state).name.lower().replace('_', ' ')}."
+            return explanation
+        reason = job.why if job_id in leader.state.waiting else job.reason
+        explanation.reason = reason
+        others = ", ".join(str(other) for other in sorted(job.waits_for)[:10])
+        explanation.sentence = SENTENCES.get(reason, "The next decision looks at it.").format(jobs=others)
+        if job.reserved_s is not None:
+            explanation.reserved_unix_s = job.reserved_s
+        if job_id in leader.state.waiting:
+            self._place(explanation, job_id)
+        start = await self.estimate(job_id)
+        if start.told:
+            explanation.start.CopyFrom(start)
+        return explanation
+
+    def _place(self, explanation: scheduler_pb2.Explanation, job: int) -> None:
+        """Where it stood in the order of the last decision."""
+        decision = self._leader.decision
+        if decision is None:
+            return
+        order = [row for row, _ in decision.answer.plan.skipped]
+        if job in order:
+            place = order.index(job)
+            explanation.place = place + 1
+            explanation.ahead.extend(order[max(place - NUM_AHEAD, 0) : place])
+        explanation.guard = ", ".join(decision.answer.plan.guard)
+
+    async def estimate(self, job: int) -> scheduler_pb2.StartEstimate:
+        """When it starts; nothing told where nobody can say."""
+        del job
+        return scheduler_pb2.StartEstimate()

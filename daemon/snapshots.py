@@ -1,0 +1,394 @@
+"""From the live state to what a decision may know: ``scheduler.Snapshot``.
+
+Facts about jobs are kept as columns of arrays from the first time a decision sees a job, so that ten thousand waiting
+jobs are copied and not asked one by one. Rows of a snapshot are the jobs' ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, pairwise
+
+import numpy as np
+
+from shunter.daemon.jobs import JobState, Reason
+from shunter.daemon.live import LiveJob, LiveNode, LiveState
+from shunter.scheduler.capacity import Capacity, Quotas, empty_slots
+from shunter.scheduler.snapshot import JobColumns, Snapshot
+from shunter.scheduler.types import UNITS_PER, BoolArray, FloatArray, IntArray, ResourceDemand
+
+FLOATS = ("submit_s", "requested_s", "processors", "priority", "attained_s", "deadline_s", "checkpoint_s", "entered_s")
+INTS = ("id", "tasks", "shape", "user", "queue", "group", "preemptible")
+SUBMIT, REQUESTED, PROCESSORS, PRIORITY, ATTAINED, DEADLINE, CHECKPOINT, ENTERED = range(len(FLOATS))
+ID, TASKS, SHAPE, USER, QUEUE, GROUP, PREEMPTIBLE = range(len(INTS))
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRules:
+    """What a group may hold of the scarce resource (GPUs, or CPUs on a cluster without).
+
+    Attributes:
+        name: Name.
+        guaranteed: Its own: others that borrow it give it back.
+        limit: At most; inf: any.
+    """
+
+    name: str
+    guaranteed: float = 0.0
+    limit: float = float("inf")
+
+
+@dataclass(slots=True)
+class View:
+    """A snapshot and what is needed to carry out a plan made from it.
+
+    Attributes:
+        snapshot: What the decision is told.
+        nodes: Names, by the snapshot's node numbers.
+        usage_s: (U,) decayed usage of users.
+        state_version: Of the live state.
+        left_out: Waiting jobs that the decision is not told of, and why.
+    """
+
+    snapshot: Snapshot
+    nodes: tuple[str, ...]
+    usage_s: FloatArray
+    state_version: int
+    left_out: list[tuple[int, Reason]]
+
+
+class Names:
+    """Numbers for names, in the order in which they came."""
+
+    def __init__(self, known: Sequence[str] = ()) -> None:
+        self.of = {name: i for i, name in enumerate(known)}
+
+    def __getitem__(self, name: str) -> int:
+        return self.of.setdefault(name, len(self.of))
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+
+@dataclass(slots=True)
+class Fleet:
+    """The nodes as arrays; made anew when nodes change.
+
+    Attributes:
+        version: Of the live state's nodes.
+        names: (N,) in the order of the numbers.
+        number: Of each name.
+        capacity: For decisions.
+        closed: (N,) takes no new work.
+        lost_gpus: (N,) bits of GPUs out of service.
+        class_of_type: Class of each GPU type.
+    """
+
+    version: int
+    names: tuple[str, ...]
+    number: dict[str, int]
+    capacity: Capacity
+    closed: BoolArray
+    lost_gpus: IntArray
+    class_of_type: dict[str, int] = field(default_factory=dict)
+
+
+def fleet_of(state: LiveState, groups: Sequence[GroupRules]) -> Fleet:
+    """The nodes of a live state as arrays. There is at least one node."""
+    nodes = list(state.nodes.values())
+    units = np.asarray([node.units for node in nodes], dtype=np.int64).T.copy()
+    tracked = (True, bool((units[1] > 0).all()), bool((units[2] > 0).any()))
+    classes = Names()
+    node_class = np.asarray([classes[node.description.gpu_type] for node in nodes], dtype=np.int64)
+    capacity = Capacity(
+        units=units,
+        tracked=tracked,
+        gpus=units[2] // UNITS_PER[2] if tracked[2] else None,
+        node_class=node_class,
+        domains=_domains(nodes),
+        quotas=_quotas(groups, 2 if tracked[2] else 0),
+        can_close=True,
+    )
+    return Fleet(
+        version=state.nodes_version,
+        names=tuple(node.name for node in nodes),
+        number={node.name: i for i, node in enumerate(nodes)},
+        capacity=capacity,
+        closed=np.asarray([not node.is_open for node in nodes], dtype=np.bool_),
+        lost_gpus=np.asarray([sum(1 << gpu for gpu in node.failed_gpus) for node in nodes], dtype=np.int64),
+        class_of_type=dict(classes.of),
+    )
+
+
+def _domains(nodes: Sequence[LiveNode]) -> IntArray | None:
+    """(3, N) switch (as the rack), rack and zone."""
+    racks, zones = Names(), Names()
+    rack = [racks[f"{node.description.zone}/{node.description.rack}"] for node in nodes]
+    zone = [zones[node.description.zone] for node in nodes]
+    return None if len(racks) == 1 else np.asarray([rack, rack, zone], dtype=np.int64)
+
+
+def _quotas(groups: Sequence[GroupRules], scarce: int) -> Quotas | None:
+    if not groups:
+        return None
+    units = UNITS_PER[scarce]
+    most = np.iinfo(np.int64).max // 4
+    limits = [most if np.isinf(group.limit) else round(group.limit * units) for group in groups]
+    guaranteed = [round(group.guaranteed * units) for group in groups]
+    return Quotas(tuple(group.name for group in groups), np.asarray(guaranteed), np.asarray(limits))
+
+
+class Snapshots:
+    """Makes snapshots of one live state.
+
+    Args:
+        groups: Quotas; none: nobody has one.
+        depth: Waiting jobs that a decision is told of, at most: the first by class and submission.
+    """
+
+    def __init__(self, groups: Sequence[GroupRules] = (), depth: int = 10_000) -> None:
+        self.groups, self.depth = tuple(groups), depth
+        self.users, self.queues = Names(), Names()
+        self._group_idx = {group.name: i for i, group in enumerate(self.groups)}
+        self._shapes: dict[tuple[int, int, int, str], int] = {}
+        self._floats = np.zeros((len(FLOATS), 1024))
+        self._ints = np.zeros((len(INTS), 1024), dtype=np.int64)
+        self._free = list(range(1023, -1, -1))
+        self._column: dict[int, int] = {}
+        self._fleet: Fleet | None = None
+
+    def fleet(self, state: LiveState) -> Fleet:
+        """The nodes as they are now."""
+        if self._fleet is None or self._fleet.version != state.nodes_version:
+            scarce = self._fleet.capacity.scarce if self._fleet else None
+            self._fleet = fleet_of(state, self.groups)
+            if scarce is not None and scarce != self._fleet.capacity.scarce:
+                self._forget_all(state)
+        return self._fleet
+
+    def processors(self, state: LiveState, job: LiveJob) -> float:
+        """What a job holds of the scarce resource: GPUs, or CPUs on a cluster without."""
+        scarce = self.fleet(state).capacity.scarce
+        return job.tasks * job.units[scarce] / UNITS_PER[scarce]
+
+    # --- columns -----------------------------------------------------------------------------------------------------
+
+    def forget(self, job: LiveJob) -> None:
+        """A job has ended, or something that columns say of it has changed."""
+        if job.column >= 0:
+            self._free.append(job.column)
+            job.column = -1
+
+    def _forget_all(self, state: LiveState) -> None:
+        for job in state.jobs.values():
+            self.forget(job)
+
+    def _columns_of(self, state: LiveState, jobs: Sequence[LiveJob]) -> IntArray:
+        """(J,) columns of jobs; those that have none yet are given one."""
+        fresh = [job for job in jobs if job.column < 0]
+        if fresh:
+            self._add(state, fresh)
+        return np.fromiter((job.column for job in jobs), dtype=np.int64, count=len(jobs))
+
+    def _add(self, state: LiveState, jobs: Sequence[LiveJob]) -> None:
+        while len(self._free) < len(jobs):
+            size = self._floats.shape[1]
+            self._floats = np.concatenate([self._floats, np.zeros_like(self._floats)], axis=1)
+            self._ints = np.concatenate([self._ints, np.zeros_like(self._ints)], axis=1)
+            self._free += range(2 * size - 1, size - 1, -1)
+        columns = [self._free.pop() for _ in jobs]
+        for job, column in zip(jobs, columns, strict=True):
+            job.column = column
+        self._floats[:, columns] = np.asarray([self._float_row(state, job) for job in jobs]).T
+        self._ints[:, columns] = np.asarray([self._int_row(job) for job in jobs], dtype=np.int64).T
+
+    def _float_row(self, state: LiveState, job: LiveJob) -> tuple[float, ...]:
+        spec = job.spec
+        return (
+            job.submit_s,
+            spec.time_limit_s,
+            self.processors(state, job),
+            job.priority,
+            job.attained_s,
+            spec.deadline_unix_s or np.inf,
+            spec.checkpoint_interval_s if spec.HasField("checkpoint_interval_s") else np.nan,
+            job.queued_s,
+        )
+
+    def _int_row(self, job: LiveJob) -> tuple[int, ...]:
+        spec = job.spec
+        shape = (*job.units, spec.gpu_type)
+        return (
+            job.id,
+            spec.tasks,
+            self._shapes.setdefault(shape, len(self._shapes)),
+            self.users[job.owner],
+            self.queues[spec.queue],
+            self._group_idx.get(spec.group, -1),
+            int(spec.preemptible),
+        )
+
+    # --- the snapshot ------------------------------------------------------------------------------------------------
+
+    def take(self, state: LiveState, now_s: float, *, closed_queues: frozenset[str] = frozenset()) -> View:
+        """What a decision may know now. The state has at least one node."""
+        fleet = self.fleet(state)
+        running = list(state.active.values())
+        waiting, left_out = self._candidates(state, fleet, closed_queues)
+        jobs = running + waiting
+        columns = self._columns_of(state, jobs)
+        floats, ints = self._floats[:, columns], self._ints[:, columns]
+        demand = self._demand(fleet, ints)
+        alloc = self._allocations(fleet, running)
+        first = len(running)
+        held = np.asarray([job.attempt.start_s or job.attempt.assigned_s for job in running if job.attempt])
+        now_or_started = held.reshape(-1)
+        snapshot = Snapshot(
+            version=state.version,
+            now_s=now_s,
+            rows=ints[ID],
+            num_running=first,
+            columns=_job_columns(floats, ints),
+            demand=demand,
+            capacity=fleet.capacity,
+            started_s=now_or_started,
+            expected_end_s=now_or_started + floats[REQUESTED, :first],
+            alloc_job=alloc[0],
+            alloc_node=alloc[1],
+            alloc_tasks=alloc[2],
+            reserved_s=np.asarray(
+                [np.nan if j.reserved_s is None else j.reserved_s for j in waiting], dtype=np.float64
+            ),
+            released=state.released,
+            alloc_gpus=alloc[3],
+            alloc_slice=np.full(alloc.shape[1], -1, dtype=np.int64),
+            closed=fleet.closed,
+            lost_gpus=fleet.lost_gpus,
+            entered_s=floats[ENTERED, first:],
+            overhead_s=np.zeros(len(jobs)),
+            rate=np.ones(first),
+            since_s=now_or_started,
+            done_s=np.zeros(first),
+            stopping=np.asarray([job.state is JobState.STOPPING for job in running], dtype=np.bool_),
+            drawn=0,
+            seed=0,
+            node_load=np.zeros(len(fleet.names)),
+        )
+        usage_s = self._usage(state, now_s)
+        return View(snapshot, fleet.names, usage_s, state.version, left_out)
+
+    def _candidates(
+        self, state: LiveState, fleet: Fleet, closed_queues: frozenset[str]
+    ) -> tuple[list[LiveJob], list[tuple[int, Reason]]]:
+        """The waiting jobs that could start as far as rules other than capacity go, in the order of submission."""
+        waiting = list(state.waiting.values())
+        if any(later.id < earlier.id for earlier, later in pairwise(waiting)):
+            waiting.sort(key=_by_id)
+            state.waiting = {job.id: job for job in waiting}
+        left_out: list[tuple[int, Reason]] = []
+        if closed_queues:
+            left_out += [(job.id, Reason.QUEUE_CLOSED) for job in waiting if job.spec.queue in closed_queues]
+            waiting = [job for job in waiting if job.spec.queue not in closed_queues]
+        if any(job.array_limit for job in waiting):
+            waiting = _within_arrays(state, waiting, left_out)
+        if not waiting:
+            return waiting, left_out
+        ints = self._ints[:, self._columns_of(state, waiting)]
+        too_large = self._too_large(fleet, ints)
+        if too_large.any():
+            left_out += [(waiting[i].id, Reason.NEVER_FITS) for i in np.flatnonzero(too_large).tolist()]
+            waiting = [job for job, is_large in zip(waiting, too_large.tolist(), strict=True) if not is_large]
+        if len(waiting) > self.depth:
+            priority = np.fromiter((job.priority for job in waiting), dtype=np.int64, count=len(waiting))
+            keep = np.sort(np.argsort(-priority, kind="stable")[: self.depth])
+            beyond = np.setdiff1d(np.arange(len(waiting)), keep, assume_unique=True)
+            left_out += [(waiting[i].id, Reason.BEYOND_DEPTH) for i in beyond.tolist()]
+            waiting = [waiting[i] for i in keep.tolist()]
+        return waiting, left_out
+
+    def _too_large(self, fleet: Fleet, ints: IntArray) -> BoolArray:
+        """(Q,) jobs that could not run even if nothing else did."""
+        demand = self._demand(fleet, ints)
+        slots = np.asarray([empty_slots(demand, fleet.capacity, s).sum() for s in range(len(demand.shapes))])
+        result: BoolArray = demand.tasks > slots[demand.shape_idx]
+        return result
+
+    def _demand(self, fleet: Fleet, ints: IntArray) -> ResourceDemand:
+        shapes = list(self._shapes)
+        used, shape_idx = np.unique(ints[SHAPE], return_inverse=True)
+        chosen = [shapes[i] for i in used.tolist()]
+        class_ok = None
+        if any(gpu_type for *_, gpu_type in chosen):
+            class_ok = np.ones((len(chosen), len(fleet.class_of_type)), dtype=np.bool_)
+            for i, (*_, gpu_type) in enumerate(chosen):
+                if gpu_type:
+                    class_ok[i] = [name == gpu_type for name in fleet.class_of_type]
+        units = np.asarray([shape[:3] for shape in chosen], dtype=np.int64).reshape(-1, 3)
+        return ResourceDemand(ints[TASKS], shape_idx.reshape(-1), units, class_ok)
+
+    @staticmethod
+    def _allocations(fleet: Fleet, running: Sequence[LiveJob]) -> IntArray:
+        """(4, A) job (counted from 0), node, tasks and bits of the GPUs of what running jobs hold."""
+        number = fleet.number
+        entries = [
+            (i, number[part.node], tasks, mask)
+            for i, job in enumerate(running)
+            for part in (job.attempt.parts.values() if job.attempt else ())
+            if part.end is None
+            for tasks, mask in part.entries
+        ]
+        return np.fromiter(chain.from_iterable(entries), dtype=np.int64, count=4 * len(entries)).reshape(-1, 4).T
+
+    def _usage(self, state: LiveState, now_s: float) -> FloatArray:
+        from shunter.scheduler.fairshare import decayed_usage
+
+        known: Mapping[str, int] = self.users.of
+        table = np.zeros((3, len(known)))
+        table[2] = now_s
+        for owner, usage in state.usage.items():
+            if owner in known:
+                table[:, known[owner]] = usage.usage_s, usage.held, usage.since_s
+        return decayed_usage(table[0], table[1], now_s - table[2])
+
+
+def _by_id(job: LiveJob) -> int:
+    return job.id
+
+
+def _within_arrays(state: LiveState, waiting: Sequence[LiveJob], left_out: list[tuple[int, Reason]]) -> list[LiveJob]:
+    """Without the jobs of arrays of which as many run as may."""
+    room: dict[int, int] = {}
+    kept = []
+    for job in waiting:
+        if job.array_limit and job.array_id is not None:
+            left = room.setdefault(job.array_id, job.array_limit - state.array_active.get(job.array_id, 0))
+            room[job.array_id] = left - 1
+            if left <= 0:
+                left_out.append((job.id, Reason.ARRAY_LIMIT))
+                continue
+        kept.append(job)
+    return kept
+
+
+def _job_columns(floats: FloatArray, ints: IntArray) -> JobColumns:
+    count = floats.shape[1]
+    return JobColumns(
+        submit_s=floats[SUBMIT],
+        requested_s=floats[REQUESTED],
+        expected_s=floats[REQUESTED].copy(),
+        oracle_s=np.full(count, np.nan),
+        processors=floats[PROCESSORS],
+        priority=floats[PRIORITY],
+        attained_s=floats[ATTAINED],
+        user_idx=ints[USER],
+        queue_idx=ints[QUEUE],
+        group_idx=ints[GROUP],
+        lane_idx=np.zeros(count, dtype=np.int64),
+        model_idx=np.zeros(count, dtype=np.int64),
+        deadline_s=floats[DEADLINE],
+        preemptible=ints[PREEMPTIBLE],
+        checkpoint_s=floats[CHECKPOINT],
+        restart_s=np.zeros(count),
+        power_w=np.zeros(count),
+    )
