@@ -152,6 +152,12 @@ class Change:
     settings: list[SettingRow] = field(default_factory=list)
     histories: list[HistoryRow] = field(default_factory=list)
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of all lists together."""
+        few = len(self.attempts) + len(self.nodes) + len(self.usage) + len(self.idempotency) + len(self.settings)
+        return len(self.events) + len(self.jobs) + len(self.updates) + few + len(self.histories)
+
 
 @dataclass(slots=True)
 class Stored:
