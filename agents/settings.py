@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shunter.scheduler.errors import ConfigError, UsageError, nearest
+from shunter.scheduler.yaml_files import clauses, read_mapping
 
 DEFAULTS = Path(__file__).with_name("settings.yaml")
 
@@ -216,10 +217,10 @@ def load_settings(path: Path | None = None) -> Settings:
     Raises:
         ConfigError: The file cannot be read, is no YAML, or has unknown keys or bad values; all problems at once.
     """
-    content = _read(DEFAULTS)
+    content = read_mapping(DEFAULTS)
     if path is None:
         return checked(content, str(DEFAULTS))
-    for section, values in _read(path).items():
+    for section, values in read_mapping(path, may_be_empty=True).items():
         inside = isinstance(values, dict) and isinstance(content.get(section), dict)
         content[section] = content[section] | values if inside else values
     return checked(content, str(path))
@@ -234,38 +235,11 @@ def checked(content: Mapping[str, Any], where: str) -> Settings:
     try:
         return Settings.model_validate(content)
     except ValidationError as problem:
-        raise ConfigError(f"{where}: " + "; ".join(_clause(error) for error in problem.errors())) from None
+        raise ConfigError(f"{where}: " + "; ".join(clauses(problem.errors(), _keys_at))) from None
 
 
-def _clause(error: Any) -> str:
-    """One problem: path, what is wrong, the value."""
-    place = ".".join(str(part) for part in error["loc"])
-    message = error["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if error["type"] == "extra_forbidden":
-        section = Settings.model_fields.get(str(error["loc"][0])) if len(error["loc"]) > 1 else None
-        model = section.annotation if section is not None else Settings
-        known = list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-        message = "unknown key" + nearest(str(error["loc"][-1]), known)
-    elif error["type"] not in ("missing", "value_error"):
-        message += f", got {error['input']!r}"
-    return f"{place}: {message}"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = getattr(problem, "strerror", None) or "is not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read: {reason}") from None
-    except yaml.YAMLError as problem:
-        mark = getattr(problem, "problem_mark", None)
-        place = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
-        raise ConfigError(f"{path}{place}: no valid YAML: {getattr(problem, 'problem', None)}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected sections with keys and values, got {type(content).__name__}")
-    return content
+def _keys_at(place: Sequence[int | str]) -> list[str]:
+    """Keys that are known in a section, or of the whole."""
+    section = Settings.model_fields.get(str(place[0])) if place else None
+    model = section.annotation if section is not None else Settings
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

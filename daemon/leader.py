@@ -28,6 +28,7 @@ from shunter.daemon.specs import DEFAULT_QUEUES, QueueRules
 from shunter.daemon.steps.jobs import release_due
 from shunter.daemon.steps.nodes import LeaseRules, watch_silence
 from shunter.daemon.store.rows import EventRow
+from shunter.scheduler.errors import ShunterError
 
 log = structlog.get_logger("shunter.daemon")
 Result = TypeVar("Result")
@@ -85,35 +86,47 @@ class Leader:
     """Holds the state and carries out what is asked of it, one step at a time, on one event loop.
 
     Args:
-        store: Written by this leader alone while its token holds.
+        store: For reading, until a term begins.
         clock: Time.
         planner: Decides.
         conduct: Configuration; may be replaced at any time.
-        token: Fencing token of this term.
     """
 
-    def __init__(self, store: Store, clock: Clock, planner: Planner, conduct: Conduct, token: int) -> None:
+    def __init__(self, store: Store, clock: Clock, planner: Planner, conduct: Conduct) -> None:
         self.store, self.clock, self.planner, self.conduct = store, clock, planner, conduct
-        self.token = token
-        self.state = LiveState(token)
+        self.token = 0
+        self.state = LiveState(0)
         self.snapshots = Snapshots(conduct.groups, conduct.queue_depth)
         self.listeners: list[Listener] = []
         self.send_order: SendOrder = lambda _: None
         self.on_reload: Callable[[], None] = lambda: None
         self.decision: Decision | None = None
-        self.failure: BaseException | None = None
-        self.ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
-        self.counts: dict[str, int] = {"decisions": 0, "refused": 0, "planner_failures": 0, "reloads": 0}
         self.records: deque[bytes] = deque(maxlen=0)
+        self.failure: ShunterError | None = NotLeaderError("this daemon does not lead yet")
+        self.counts: dict[str, int] = {"decisions": 0, "refused": 0, "planner_failures": 0, "reloads": 0}
+        self._loop = asyncio.get_running_loop()
+        self.deposed: asyncio.Future[BaseException] = self._loop.create_future()
         self._wake = asyncio.Event()
         self._next_pass_s = float("inf")
         self._tasks: list[asyncio.Task[None]] = []
-        self._loop = asyncio.get_running_loop()
 
-    # --- life --------------------------------------------------------------------------------------------------------
+    # --- terms -------------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Load the state and begin to decide."""
+    @property
+    def leads(self) -> bool:
+        """Whether this daemon decides."""
+        return bool(self._tasks)
+
+    def lead(self, store: Store, token: int) -> None:
+        """Begin a term: load the state and decide, until ``deposed`` is set or ``step_down`` is called.
+
+        Args:
+            store: Writes with ``token``.
+            token: Fencing token of the term.
+        """
+        self.store, self.token = store, token
+        store.deliver_by(self._loop.call_soon_threadsafe)
+        self.deposed = self._loop.create_future()
         self.load()
         for work in (self._decide_forever(), self._tick_forever()):
             task = asyncio.create_task(work)
@@ -121,15 +134,38 @@ class Leader:
             self._tasks.append(task)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None and not self.ended.done():
-            self.ended.set_result(task.exception())
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("leader-failed", exc_info=error)
+            self._depose(error)
 
-    async def stop(self) -> None:
-        """Stop deciding; what was asked for is still stored."""
-        for task in self._tasks:
+    def _depose(self, error: BaseException) -> None:
+        if not self.deposed.done():
+            self.deposed.set_result(error)
+
+    async def step_down(self, address: str = "") -> None:
+        """End the term: nothing is decided or taken in any more; what was asked for is still stored.
+
+        Args:
+            address: Of the daemon that leads now, where it is known.
+        """
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.planner.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.failure = NotLeaderError("this daemon does not lead", address)
+        self.on_reload()
+
+    def follow(self, store: Store, address: str) -> None:
+        """Show the state as another daemon has stored it.
+
+        Args:
+            store: For reading.
+            address: Of the daemon that leads; empty: nobody knows.
+        """
+        self.store = store
+        self.failure = NotLeaderError("this daemon does not lead", address)
+        self.state = restore(store.load(), 0, self.clock.now_s())
 
     def load(self) -> None:
         """Make the state anew from the store."""
@@ -158,8 +194,6 @@ class Leader:
         """Raise what the store has failed with, while it has not recovered."""
         if self.failure is not None:
             raise self.failure
-        if self.ended.done():
-            raise NotLeaderError("this daemon leads no more")
 
     @asynccontextmanager
     async def step(self) -> AsyncIterator[tuple[LiveState, Step, float]]:
@@ -186,10 +220,7 @@ class Leader:
             self._written(step)
             done.set_result(None)
             return done
-        future = self.store.write(change)
-        future.add_done_callback(
-            lambda stored: self._loop.call_soon_threadsafe(self._finish, state, step, done, stored.exception())
-        )
+        self.store.put(change, lambda failure: self._finish(state, step, done, failure))
         return done
 
     def _finish(self, state: LiveState, step: Step, done: asyncio.Future[None], error: BaseException | None) -> None:
@@ -214,11 +245,11 @@ class Leader:
     def _failed(self, error: BaseException) -> None:
         """The store failed: memory is ahead of it and worth nothing any more."""
         log.error("store-failed", error=str(error))
-        self.failure = error
-        if isinstance(error, FencedError):
-            if not self.ended.done():
-                self.ended.set_result(error)
+        if not isinstance(error, StoreError):
+            self.failure = NotLeaderError("this daemon leads no more")
+            self._depose(error)
             return
+        self.failure = error
         self.on_reload()
         self._tasks.append(asyncio.create_task(self._recover()))
 
@@ -228,8 +259,7 @@ class Leader:
             try:
                 await asyncio.to_thread(self.store.recover)
             except FencedError as error:
-                if not self.ended.done():
-                    self.ended.set_result(error)
+                self._depose(error)
                 return
             except StoreError as error:
                 self.failure = error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
+from shunter.daemon.errors import DaemonError
 from shunter.daemon.store.rows import (
     AttemptRow,
     Change,
@@ -44,6 +45,14 @@ class Store(Protocol):
         one fails, so do all later ones until ``recover``: the caller's memory is ahead of the store and has to be made
         anew from ``load``.
         """
+        ...
+
+    def put(self, change: Change, done: Callable[[DaemonError | None], None]) -> None:
+        """As ``write``; ``done`` is told how it ended, in the order of the calls, where ``deliver_by`` says."""
+        ...
+
+    def deliver_by(self, deliver: Callable[[Callable[[], None]], object] | None) -> None:
+        """How ``done`` of ``put`` is called, such as ``loop.call_soon_threadsafe``; None: in any thread."""
         ...
 
     def recover(self) -> None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import PydanticCustomError
 
 from shunter.scheduler.errors import ConfigError, nearest
+from shunter.scheduler.yaml_files import clauses, read_mapping
 from shunter.traces.cluster_checks import (
     Problem,
     gpu_type_name_problems,
@@ -280,56 +281,13 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
     Raises:
         ConfigError: The file cannot be read, is no YAML, or breaks the schema; all problems at once.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ConfigError(f"{path}: cannot be read: {problem}") from None
-    except yaml.YAMLError as problem:
-        mark = getattr(problem, "problem_mark", None)
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
-        reason = getattr(problem, "problem", None) or "no valid YAML"
-        raise ConfigError(f"{path}{where}: no valid YAML: {reason}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected keys and values, got {type(content).__name__}")
+    content = read_mapping(path)
     try:
         return model.model_validate(content, context=content)
     except ValidationError as problem:
-        raise ConfigError(f"{path}: " + "; ".join(_lines(problem, model))) from None
-
-
-def _lines(problem: ValidationError, model: type[_Strict]) -> list[str]:
-    """One clause per problem: path, what is wrong, the value."""
-    clauses = []
-    for error in problem.errors():
-        where = _path(error["loc"])
-        if error["type"] == "problems":
-            clauses += [_clause(".".join(filter(None, (where, at))), why) for at, why in error["ctx"]["problems"]]
-            continue
-        message = error["msg"].removeprefix("Value error, ")
-        message = message[:1].lower() + message[1:]
-        if error["type"] == "extra_forbidden":
-            known = _keys_at(model, error["loc"][:-1])
-            message = "unknown key" + (nearest(str(error["loc"][-1]), known) if known else "")
-        elif error["type"] not in ("missing", "value_error"):
-            message += f", got {error['input']!r}"
-        clauses.append(_clause(where, message))
-    return clauses
-
-
-def _clause(where: str, message: str) -> str:
-    return f"{where}: {message}" if where else message
-
-
-def _path(location: Sequence[int | str]) -> str:
-    """``("groups", 2, "count")`` as ``groups[2].count``."""
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
+        raise ConfigError(
+            f"{path}: " + "; ".join(clauses(problem.errors(), lambda place: _keys_at(model, place)))
+        ) from None
 
 
 def _keys_at(model: type[_Strict], location: Sequence[int | str]) -> list[str]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from shunter.daemon.errors import ConflictError
 from shunter.daemon.leader import Leader
 from shunter.daemon.pb import admin_pb2, admin_pb2_grpc
 from shunter.daemon.service.access import Access, Role
 from shunter.daemon.service.status import streaming, unary
 
-Reload = Callable[[], Awaitable[tuple[list[str], list[str]]]]
+Reload = Callable[[], tuple[list[str], list[str]]]
 """Reads the configuration again; returns what is different now, and what a restart is needed for."""
 
 
@@ -21,10 +20,10 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     Args:
         leader: Holds the state.
         access: Who may call.
-        reload: Reads the configuration again; None where there is no file.
+        reload: Reads the configuration again.
     """
 
-    def __init__(self, leader: Leader, access: Access, reload: Reload | None = None) -> None:
+    def __init__(self, leader: Leader, access: Access, reload: Reload) -> None:
         self._leader, self._access, self._reload = leader, access, reload
 
     @unary
@@ -41,7 +40,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             backfill=rules.backfill,
             placement=rules.placement,
             decisions=leader.counts["decisions"],
-            is_leader=not leader.ended.done(),
+            is_leader=leader.leads,
             fencing_token=leader.token,
         )
 
@@ -49,9 +48,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     async def Reload(self, request: admin_pb2.ReloadRequest, context: Any) -> admin_pb2.ReloadResponse:
         """Read the configuration again."""
         self._access.caller(context).require(Role.OPERATOR)
-        if self._reload is None:
-            raise ConflictError("the daemon was started without a configuration file")
-        changes, needs_restart = await self._reload()
+        changes, needs_restart = self._reload()
         return admin_pb2.ReloadResponse(changes=changes, needs_restart=needs_restart)
 
     @streaming

@@ -58,7 +58,7 @@ class Server:
         *,
         limits: Limits | None = None,
         telemetry_s: float = 5.0,
-        reload: Reload | None = None,
+        reload: Reload = lambda: ([], []),
     ) -> None:
         self.leader = leader
         self.sessions, self.hub, self.telemetry = Sessions(leader), Hub(leader), Telemetry()

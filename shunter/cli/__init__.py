@@ -9,6 +9,7 @@ import typer
 from shunter import __version__
 from shunter.cli.cluster import app as cluster_app
 from shunter.cli.compare import compare_command
+from shunter.cli.daemon import app as daemon_app
 from shunter.cli.demo import demo_command
 from shunter.cli.evaluate import evaluate_command
 from shunter.cli.models import app as models_app
@@ -29,6 +30,7 @@ app.command("compare")(compare_command)
 app.command("evaluate")(evaluate_command)
 app.command("demo")(demo_command)
 app.add_typer(cluster_app, name="cluster")
+app.add_typer(daemon_app, name="daemon")
 app.add_typer(traces_app, name="traces")
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")

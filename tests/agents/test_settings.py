@@ -52,7 +52,7 @@ def test_terms_are_features_and_stand_for_all_of_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [("[1, 2]", "expected sections"), ("a: [", "no valid YAML"), ("ppo: 3", "ppo: ")]
+    ("text", "reason"), [("[1, 2]", "expected keys and values"), ("a: [", "no valid YAML"), ("ppo: 3", "ppo: ")]
 )
 def test_files_that_are_no_settings(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "bad.yaml"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+from shunter.daemon.errors import DaemonError, StoreError
 from shunter.daemon.jobs import JobState
 from shunter.daemon.store.rows import (
     AttemptRow,
@@ -33,15 +34,16 @@ class MemoryStore:
         self.keys: dict[tuple[str, str], IdempotencyRow] = {}
         self.settings: dict[str, str] = {}
         self.event_rows: list[EventRow] = []
-        self.failing: Exception | None = None
+        self.failing: DaemonError | None = None
         self.has_failed = False
+        self.deliver: Callable[[Callable[[], None]], object] = lambda call: call()
 
     def write(self, change: Change) -> Future[None]:
         future: Future[None] = Future()
         if self.failing is not None:
             self.has_failed = True
         if self.has_failed:
-            future.set_exception(self.failing or RuntimeError("has failed before"))
+            future.set_exception(self.failing or StoreError("has failed before"))
             return future
         for row in change.jobs:
             assert row.id not in self.made
@@ -69,6 +71,14 @@ class MemoryStore:
             self.event_rows.append(event)
         future.set_result(None)
         return future
+
+    def put(self, change: Change, done: Callable[[DaemonError | None], None]) -> None:
+        failure = self.write(change).exception()
+        assert failure is None or isinstance(failure, DaemonError)
+        self.deliver(lambda: done(failure))
+
+    def deliver_by(self, deliver: Callable[[Callable[[], None]], object] | None) -> None:
+        self.deliver = deliver or (lambda call: call())
 
     def recover(self) -> None:
         if self.failing is not None:

@@ -1,0 +1,239 @@
+"""The daemon's configuration: one YAML file, checked whole before anything begins.
+
+Every key has a default; a file names only what differs. ``example()`` writes all of them with their explanations, which
+are the descriptions here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shunter.daemon.leader import Conduct
+from shunter.daemon.planner import Rules
+from shunter.daemon.service.scheduler import Limits
+from shunter.daemon.snapshots import GroupRules
+from shunter.daemon.specs import MAX_SPAN_S, NAME, QueueRules
+from shunter.daemon.steps.nodes import LeaseRules
+from shunter.scheduler.errors import ConfigError
+from shunter.scheduler.yaml_files import clauses, read_mapping
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=NAME.pattern.removesuffix(r"\Z") + "$", min_length=1)]
+
+
+class Section(BaseModel):
+    """Settings that belong together; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Scheduling(Section):
+    """How decisions are made."""
+
+    policy: str = Field(default="fcfs", description="Order of the queue; `shunter simulate --help` lists them.")
+    backfill: str = Field(default="easy", description="none, easy, easy-sjbf or conservative.")
+    placement: str = Field(default="best-fit", description="Which nodes a job gets.")
+    depth: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Jobs behind the head that a pass looks at; 0 means all."
+    )
+    locality_s: Amount = Field(default=0.0, description="Longest that a gang waits for nodes nearer together.")
+    preempt: tuple[str, ...] = Field(
+        default=(), description="Who may stop running jobs: policy, priority, quota; empty: nobody."
+    )
+    min_run_s: Amount = Field(default=60.0, description="A job is left alone for so long after it started.")
+    grace_s: Positive = Field(default=10.0, description="Time that a job gets to save its work before it makes way.")
+    queue_depth: Count = Field(default=10_000, description="Waiting jobs that one decision is told of, first by class.")
+    min_interval_s: Amount = Field(
+        default=0.02, description="Pause between two decisions; what happens in it is decided together."
+    )
+
+
+class Queue(Section):
+    """One queue."""
+
+    name: Name = Field(description="Name. The first queue of the file is the default one.")
+    priority: int = Field(default=0, description="Class of its jobs: a higher one goes first, always.")
+    max_priority: int = Field(default=1000, description="What a job may add to it at most.")
+    weight: Positive = Field(
+        default=1.0, description="Share of what queues of its class get when all of them have work."
+    )
+    default_time_limit_s: Positive = Field(default=86400.0, description="Of jobs that name none.")
+    max_time_limit_s: Positive = Field(default=MAX_SPAN_S, description="Of any job.")
+    default_grace_s: Amount = Field(
+        default=10.0, description="From the signal that asks a job to stop to the one that ends it."
+    )
+    is_open: bool = Field(default=True, description="Whether its jobs are started.")
+    is_accepting: bool = Field(default=True, description="Whether it takes jobs.")
+
+
+class Group(Section):
+    """What a group may hold of the scarce resource: GPUs, or CPUs on a cluster without."""
+
+    name: Name = Field(description="Name, as jobs give it with --group.")
+    guaranteed: Amount = Field(
+        default=0.0, description="Its own: others that borrow it give it back (preempt: [quota])."
+    )
+    limit: Annotated[float, Field(ge=0)] = Field(default=float("inf"), description="What it may hold at most.")
+
+
+class Leases(Section):
+    """When a silent node is suspected, and when its jobs are started elsewhere."""
+
+    heartbeat_s: Positive = Field(default=3.0, description="How often an agent is heard.")
+    suspect_s: Positive = Field(default=7.0, description="Silence after which a node gets no new work.")
+    lease_s: Positive = Field(default=9.0, description="An agent stops its jobs when nobody answered it for so long.")
+    margin_s: Positive = Field(
+        default=1.0, description="What stopping them takes; after both its jobs start elsewhere."
+    )
+    probation_s: Amount = Field(
+        default=10.0, description="A node that had failed gets no work for so long after it came back."
+    )
+
+
+class UserLimits(Section):
+    """What users may ask for."""
+
+    jobs_per_user: Count = Field(default=1_000_000, description="Jobs of one user that have not ended.")
+    batch: Count = Field(default=10_000, description="Jobs of one call, or of one array.")
+
+
+class Config(Section):
+    """All of it."""
+
+    listen: str = Field(default="127.0.0.1:7070", description="Address and port of the gRPC services.")
+    store: str = Field(default="", description="URL of the database; empty: SQLite in the state folder.")
+    telemetry_s: Positive = Field(default=5.0, description="How often agents send samples.")
+    scheduling: Scheduling = Field(default_factory=Scheduling, description="How decisions are made.")
+    queues: tuple[Queue, ...] = Field(default=(Queue(name="default"),), description="Queues.", min_length=1)
+    groups: tuple[Group, ...] = Field(default=(), description="Quotas of groups; a group that is not named has none.")
+    leases: Leases = Field(default_factory=Leases, description="Nodes that fall silent.")
+    limits: UserLimits = Field(default_factory=UserLimits, description="Of users.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        problems = list(_pair_problems(self))
+        if problems:
+            from pydantic_core import PydanticCustomError
+
+            raise PydanticCustomError("problems", "{problems}", {"problems": problems})
+        return self
+
+
+def _pair_problems(config: Config) -> list[tuple[str, str]]:
+    """(path, what is wrong) of settings that do not fit together."""
+    problems, leases = [], config.leases
+    if leases.lease_s < 2 * leases.heartbeat_s + 1:
+        problems.append(
+            ("leases.lease_s", f"{leases.lease_s:g} must be at least 2 heartbeats ({leases.heartbeat_s:g}) + 1 s")
+        )
+    if not leases.heartbeat_s < leases.suspect_s < leases.lease_s + leases.margin_s:
+        problems.append(
+            ("leases.suspect_s", f"{leases.suspect_s:g} must lie between heartbeat_s and lease_s + margin_s")
+        )
+    for section in ("queues", "groups"):
+        names = [item.name for item in getattr(config, section)]
+        problems += [
+            (f"{section}", f"{name!r} stands twice") for name in sorted({n for n in names if names.count(n) > 1})
+        ]
+    for i, queue in enumerate(config.queues):
+        if queue.default_time_limit_s > queue.max_time_limit_s and "default_time_limit_s" in queue.model_fields_set:
+            problems.append((f"queues[{i}].default_time_limit_s", "is above max_time_limit_s"))
+    for i, group in enumerate(config.groups):
+        if group.guaranteed > group.limit:
+            problems.append((f"groups[{i}].guaranteed", "is above limit"))
+    host, _, port = config.listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        problems.append(("listen", f"expected HOST:PORT, got {config.listen!r}"))
+    return problems
+
+
+def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """The configuration of a file, or the defaults, with what the command line says on top.
+
+    Raises:
+        ConfigError: All problems at once, each with its path.
+    """
+    content = {} if path is None else read_mapping(path, may_be_empty=True)
+    where = "the defaults" if path is None else str(path)
+    return checked({**content, **{k: v for k, v in (overrides or {}).items() if v is not None}}, where)
+
+
+def checked(content: Mapping[str, Any], where: str) -> Config:
+    """Plain values as a configuration.
+
+    Raises:
+        ConfigError: As above; also names of policies and placements that do not exist.
+    """
+    from shunter.daemon.planner import settings_of
+    from shunter.scheduler.errors import ShunterError
+
+    try:
+        config = Config.model_validate(content)
+    except ValidationError as problem:
+        raise ConfigError(f"{where}: " + "; ".join(clauses(problem.errors(), _keys_at))) from None
+    except RecursionError:
+        raise ConfigError(f"{where}: is nested too deeply") from None
+    try:
+        settings_of(rules_of(config), _known_name)
+    except ShunterError as problem:
+        raise ConfigError(f"{where}: scheduling: {problem}") from None
+    return config
+
+
+def _known_name(policy: str) -> Any:
+    """Orderings without a model are checked here; those with one where it is loaded."""
+    from shunter.scheduler import choose_ordering
+
+    name = policy.partition(":")[0]
+    return choose_ordering("fcfs") if name in {"learned", "tuned-linear", "model"} else choose_ordering(policy)
+
+
+def _keys_at(location: Sequence[int | str]) -> list[str]:
+    """Keys that are known at a place of the file."""
+    model: Any = Config
+    for part in location:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation if part in model.model_fields else None
+            inner = [a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")]
+            if not inner:
+                return []
+            model = inner[0]
+    return list(model.model_fields)
+
+
+def rules_of(config: Config) -> Rules:
+    """How decisions are made."""
+    said = config.scheduling
+    return Rules(
+        policy=said.policy,
+        backfill=said.backfill,
+        placement=said.placement,
+        depth=said.depth,
+        locality_s=said.locality_s,
+        preempt=said.preempt,
+        min_run_s=said.min_run_s,
+        grace_s=said.grace_s,
+    )
+
+
+def conduct_of(config: Config) -> Conduct:
+    """What the leader goes by."""
+    return Conduct(
+        rules=rules_of(config),
+        queues={queue.name: QueueRules(**queue.model_dump()) for queue in config.queues},
+        groups=tuple(GroupRules(**group.model_dump()) for group in config.groups),
+        leases=LeaseRules(**config.leases.model_dump()),
+        queue_depth=config.scheduling.queue_depth,
+        min_interval_s=config.scheduling.min_interval_s,
+    )
+
+
+def limits_of(config: Config) -> Limits:
+    """What users may ask for."""
+    return Limits(**config.limits.model_dump())
