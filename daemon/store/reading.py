@@ -31,6 +31,10 @@ LIVE = tuple(range(1, FIRST_ENDED))
 RECENT_EVENTS = 1000
 
 
+MOST_KEYS = 500
+"""Idempotency keys that one statement asks for."""
+
+
 class Reader:
     """Reads through a connection whose transaction is open.
 
@@ -96,6 +100,22 @@ class Reader:
             return None
         row = IdempotencyRow._make(found[0])
         return row._replace(request_sha256=bytes(row.request_sha256))
+
+    def repeated_calls(self, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], IdempotencyRow]:
+        """Calls by (user, key)."""
+        found: dict[tuple[str, str], IdempotencyRow] = {}
+        keys_of: dict[str, list[str]] = {}
+        for owner, key in asked:
+            keys_of.setdefault(owner, []).append(key)
+        for owner, keys in keys_of.items():
+            for i in range(0, len(keys), MOST_KEYS):
+                some = keys[i : i + MOST_KEYS]
+                sql = f"SELECT {_names(IdempotencyRow)} FROM idempotency WHERE owner = {self._mark} "
+                sql += f'AND "key" IN ({self._marks(some)})'
+                for values in self._all(sql, (owner, *some)):
+                    row = IdempotencyRow._make(values)
+                    found[owner, row.key] = row._replace(request_sha256=bytes(row.request_sha256))
+        return found
 
     def jobs(self, query: JobQuery) -> list[StoredJob]:
         """Newest first."""
