@@ -30,6 +30,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
     """Name → benchmark, in the order in which they run."""
     from benchmarks import (
         clusters,
+        daemon_store,
         environment,
         forecasts,
         inference,
@@ -61,6 +62,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
         "inference": inference.inference,
         "starts": starts.starts,
         "forecasts": forecasts.forecasts,
+        "daemon-store": daemon_store.daemon_store,
         "simpy-share": simpy_share.simpy_share,
         "first-run": startup.first_run,
     }

@@ -29,6 +29,8 @@ IDS_AT_ONCE = 500
 """Ids in one statement; SQLite takes at most 999 values in old versions."""
 LIVE = tuple(range(1, FIRST_ENDED))
 RECENT_EVENTS = 1000
+BLOCKS_READ = 64
+BLOCKS_FOUND = 16
 
 
 MOST_KEYS = 500
@@ -196,17 +198,18 @@ class Reader:
         for job, name in self._all(recent, (beyond, upper)):
             if part in folded(name):
                 yield job
-        finder = "instr" if self._mark == "?" else "strpos"
-        blocks = (
-            f"SELECT block, names FROM name_blocks WHERE block <= {self._mark} AND {finder}(names, {self._mark}) > 0 "
-            f"ORDER BY block DESC LIMIT 16"
+        # Python looks through a block twice as fast as SQLite does; PostgreSQL is spared sending all of them.
+        there, most = ("", BLOCKS_READ) if self._mark == "?" else (" AND strpos(names, %s) > 0", BLOCKS_FOUND)
+        sql = (
+            f"SELECT block, names FROM name_blocks WHERE block <= {self._mark}{there} ORDER BY block DESC LIMIT {most}"
         )
         last = (upper - 1) // BLOCK
         while last >= 0:
-            rows = self._all(blocks, (last, part))
+            rows = self._all(sql, (last, part) if there else (last,))
             for block, text in rows:
-                yield from ids_in(block, text, part, upper)
-            last = rows[-1][0] - 1 if len(rows) == 16 else -1
+                if part in text:
+                    yield from ids_in(block, text, part, upper)
+            last = rows[-1][0] - 1 if len(rows) == most else -1
 
     def _matching(self, ids: Sequence[int], query: JobQuery) -> list[StoredJob]:
         terms, values = self._terms(query, query.states)
