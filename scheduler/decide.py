@@ -12,16 +12,18 @@ from shunter.scheduler.errors import UsageError, nearest
 from shunter.scheduler.features import FeatureSource
 from shunter.scheduler.learned import LearnedOrder, order_matters
 from shunter.scheduler.plan_check import check_plan
-from shunter.scheduler.plans import Extend, Plan, Preempt, Reason, Reserve, Start
+from shunter.scheduler.plans import REASONS, Extend, Plan, Preempt, Reason, Reserves, Skips, Start
 from shunter.scheduler.policies.drf import shares_of
 from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
 from shunter.scheduler.preemption import Preemption, preempting_pass, progress_view, refuse_unranked, strict_classes
-from shunter.scheduler.snapshot import QueueView, Snapshot
+from shunter.scheduler.snapshot import JobColumns, QueueView, Snapshot
 from shunter.scheduler.state import BACKFILLS, PLACEMENTS, ClusterState
 from shunter.scheduler.trial import state_of_snapshot
 from shunter.scheduler.types import FloatArray, IntArray
 
 __all__ = ["Settings", "check_plan", "plan"]
+
+NUMBER = {reason: number for number, reason in enumerate(REASONS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def plan(
     asks = settings.ordering.ordering
     if asks.needs_features or asks.needs_load:  # whose ties end in rows, whatever the queue's present order
         snapshot, places = snapshot.by_row()
-    snapshot = replace(snapshot, columns=snapshot.columns.take(np.arange(len(snapshot.rows)), frozen=False))
+    snapshot = replace(snapshot, columns=_writable(snapshot.columns))
     learned = _learned(snapshot, settings, rules)
     state = state_of_snapshot(
         snapshot,
@@ -116,15 +118,17 @@ def plan(
         next_pass_s = state.run_pass(now_s)
         started.extend(state.started[: state.num_started].tolist())
     starts = tuple(_start(state, i, int(rows[i])) for i in started)
-    still = state.queue
-    reserved = state.jobs_f[at.RESERVED_S]
-    moved = [i for i in range(first) if i not in stopped and state.jobs_f[at.END_S, i] != ends_before[i]]
+    reserved_s = state.jobs_f[at.RESERVED_S, state.queue]
+    promised = ~np.isnan(reserved_s)
+    end_s = state.jobs_f[at.END_S, :first]
+    moved = end_s != ends_before[:first]
+    moved[stopped] = False
     return Plan(
         based_on=snapshot.version,
         starts=starts,
-        reservations=tuple(Reserve(int(rows[i]), float(reserved[i])) for i in still if not np.isnan(reserved[i])),
-        extensions=tuple(Extend(int(rows[i]), float(state.jobs_f[at.END_S, i])) for i in moved),
-        skipped=tuple(_reasons(state, rows, order, started, settings)),
+        reservations=Reserves(rows[state.queue[promised]], reserved_s[promised]),
+        extensions=tuple(Extend(int(rows[i]), float(end_s[i])) for i in np.flatnonzero(moved)),
+        skipped=_skipped(state, rows, order, started, settings),
         next_pass_s=float(next_pass_s),
         preemptions=tuple(Preempt(int(rows[i]), now_s + rules.grace_s) for i in stopped),
         guard=said,
@@ -156,6 +160,15 @@ def queue_scores(snapshot: Snapshot, settings: Settings, usage_s: FloatArray | N
     return scores
 
 
+def _writable(columns: JobColumns) -> JobColumns:
+    """The same with copies of what is written to when jobs are stopped, and of what kernels read as it is.
+
+    A kernel would be compiled once more for arrays that cannot be written.
+    """
+    names = ("submit_s", "processors", "priority", "attained_s", "expected_s")
+    return replace(columns, **{name: getattr(columns, name).copy() for name in names})
+
+
 def _learned(snapshot: Snapshot, settings: Settings, rules: Preemption) -> LearnedOrder | None:
     """What an ordering by a model needs; None for other orderings."""
     if not settings.ordering.ordering.needs_features:
@@ -172,7 +185,7 @@ def _scores(
 ) -> FloatArray:
     """(Q,) scores of the waiting jobs: the ordering's, or their places where priority classes come first."""
     first = snapshot.num_running
-    waiting = snapshot.columns.take(np.arange(first, len(snapshot.rows)))
+    waiting = snapshot.columns.take(slice(first, len(snapshot.rows)))
     view = QueueView(
         now_s=snapshot.now_s,
         jobs=replace(waiting, expected_s=waiting.expected_s + snapshot.overhead_s[first:]),
@@ -243,25 +256,24 @@ def _start(state: ClusterState, i: int, row: int) -> Start:
     return Start(row, tuple(state.placement_of(i)), bool(state.backfilled[i]), gpus, slices)
 
 
-def _reasons(
-    state: ClusterState, rows: IntArray, order: IntArray, started: Sequence[int], settings: Settings
-) -> list[tuple[int, Reason]]:
+def _skipped(state: ClusterState, rows: IntArray, order: IntArray, started: Sequence[int], settings: Settings) -> Skips:
     """Why each job that still waits was not started; ``order`` is the queue before the pass."""
+    queue = state.queue
+    if settings.backfill == "none":
+        reasons = np.full(len(queue), NUMBER[Reason.BEHIND_HEAD])
+        judged = reasons[:1]
+    else:
+        judged = reasons = np.empty(len(queue), dtype=np.int64)
+    fits = state.jobs_i[at.TASKS, queue] <= state.shapes[at.FREE_SLOTS, state.jobs_i[at.SHAPE, queue]]
+    looked_at = np.zeros(len(state.columns), dtype=np.bool_)
     num_heads = int((state.backfilled[list(started)] == 0).sum())
-    looked_at = set(order[: num_heads + 1 + settings.depth] if settings.depth else order)
+    looked_at[order[: num_heads + 1 + settings.depth] if settings.depth else order] = True
     if settings.backfill == "conservative":
-        looked_at = set(order[~np.isnan(state.jobs_f[at.RESERVED_S, order])])
-    held_back = {at.WAIT_QUOTA: Reason.OVER_QUOTA, at.WAIT_GANG: Reason.LOCALITY} if state.counters[at.LISTED] else {}
-    reasons = []
-    for position, i in enumerate(state.queue):
-        fits = state.jobs_i[at.TASKS, i] <= state.shapes[at.FREE_SLOTS, state.jobs_i[at.SHAPE, i]]
-        if int(state.jobs_i[at.WHY, i]) in held_back:
-            reason = held_back[int(state.jobs_i[at.WHY, i])]
-        elif position > 0 and settings.backfill == "none":
-            reason = Reason.BEHIND_HEAD
-        elif i not in looked_at:
-            reason = Reason.BEYOND_DEPTH
-        else:
-            reason = Reason.WOULD_DELAY if fits else Reason.NO_CAPACITY
-        reasons.append((int(rows[i]), reason))
-    return reasons
+        looked_at = ~np.isnan(state.jobs_f[at.RESERVED_S])
+    reason_if_seen = np.where(fits, NUMBER[Reason.WOULD_DELAY], NUMBER[Reason.NO_CAPACITY])
+    judged[:] = np.where(looked_at[queue], reason_if_seen, NUMBER[Reason.BEYOND_DEPTH])[: len(judged)]
+    if state.counters[at.LISTED]:
+        why = state.jobs_i[at.WHY, queue]
+        reasons[why == at.WAIT_QUOTA] = NUMBER[Reason.OVER_QUOTA]
+        reasons[why == at.WAIT_GANG] = NUMBER[Reason.LOCALITY]
+    return Skips(rows[queue], reasons)
