@@ -15,7 +15,14 @@ from shunter.scheduler.plan_check import check_plan
 from shunter.scheduler.plans import REASONS, Extend, Plan, Preempt, Reason, Reserves, Skips, Start
 from shunter.scheduler.policies.drf import shares_of
 from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
-from shunter.scheduler.preemption import Preemption, preempting_pass, progress_view, refuse_unranked, strict_classes
+from shunter.scheduler.preemption import (
+    Preemption,
+    classes_first,
+    places_by_class,
+    preempting_pass,
+    progress_view,
+    refuse_unranked,
+)
 from shunter.scheduler.snapshot import JobColumns, QueueView, Snapshot
 from shunter.scheduler.state import BACKFILLS, PLACEMENTS, ClusterState
 from shunter.scheduler.trial import state_of_snapshot
@@ -36,6 +43,8 @@ class Settings:
         placement: A name of ``PLACEMENTS``.
         depth: Waiting jobs behind the head that a pass looks at; 0 means all.
         locality_s: Longest time that a gang waits to be placed nearer together than it could be now.
+        strict_classes: Jobs of a higher priority come first in the queue, whatever the ordering says; it orders those
+            of one priority. The rule ``priority`` of ``Preemption`` does so by itself.
     """
 
     ordering: ChosenOrdering = field(default_factory=lambda: choose_ordering("fcfs"))
@@ -43,6 +52,7 @@ class Settings:
     placement: str = "first-fit"
     depth: int = 0
     locality_s: float = 0.0
+    strict_classes: bool = False
 
     def __post_init__(self) -> None:
         if self.backfill not in BACKFILLS:
@@ -92,7 +102,7 @@ def plan(
         locality_s=settings.locality_s,
     )
     if asks.needs_load:
-        _arrange(state, snapshot.rows, now_s, settings.ordering, rules, usage_s)
+        _arrange(state, snapshot.rows, now_s, settings, rules, usage_s)
     said: tuple[str, ...] = ()
     if learned is not None and order_matters(state, may_stop=bool(rules.rules)):
         learned.score(state, now_s)
@@ -111,9 +121,18 @@ def plan(
 
         def make_way(victims: Sequence[int]) -> None:
             stopped.extend(victims)
-            _stop(state, rows, victims, now_s, settings.ordering, rules, usage_s, learned)
+            _stop(state, rows, victims, now_s, settings, rules, usage_s, learned)
 
-        next_pass_s = preempting_pass(state, rules, now_s, settings.ordering, usage_s, started=begun, stopped=make_way)
+        next_pass_s = preempting_pass(
+            state,
+            rules,
+            now_s,
+            settings.ordering,
+            usage_s,
+            strict=settings.strict_classes,
+            started=begun,
+            stopped=make_way,
+        )
     else:
         next_pass_s = state.run_pass(now_s)
         started.extend(state.started[: state.num_started].tolist())
@@ -176,7 +195,7 @@ def _learned(snapshot: Snapshot, settings: Settings, rules: Preemption) -> Learn
     if snapshot.histories is None:
         raise UsageError(f"policy {settings.ordering.label!r} needs a snapshot with what is known of users")
     source = FeatureSource.of_snapshot(snapshot, snapshot.histories)
-    strict = strict_classes(rules, settings.ordering)
+    strict = classes_first(rules, settings.ordering, asked=settings.strict_classes)
     return LearnedOrder(settings.ordering, snapshot.columns, source, snapshot.total_processors, strict=strict)
 
 
@@ -196,11 +215,9 @@ def _scores(
         loads=np.zeros(0) if loads is None else loads,
     )
     scores = settings.ordering.score(view)
-    if not strict_classes(rules, settings.ordering):
+    if not classes_first(rules, settings.ordering, asked=settings.strict_classes):
         return scores
-    places = np.empty(len(scores))
-    places[np.lexsort((snapshot.rows[first:], scores, -waiting.priority))] = np.arange(len(scores))
-    return places
+    return places_by_class(scores, waiting.priority, snapshot.rows[first:])
 
 
 def _stop(
@@ -208,7 +225,7 @@ def _stop(
     rows: IntArray,
     victims: Sequence[int],
     now_s: float,
-    ordering: ChosenOrdering,
+    settings: Settings,
     rules: Preemption,
     usage_s: FloatArray,
     learned: LearnedOrder | None,
@@ -228,23 +245,24 @@ def _stop(
         learned.score(state, now_s)
         learned.arrange(state, now_s)
         return
-    _arrange(state, rows, now_s, ordering, rules, usage_s)
+    _arrange(state, rows, now_s, settings, rules, usage_s)
 
 
 def _arrange(
     state: ClusterState,
     rows: IntArray,
     now_s: float,
-    ordering: ChosenOrdering,
+    settings: Settings,
     rules: Preemption,
     usage_s: FloatArray,
 ) -> None:
     """Put the queue of the state tried on in the order of its scores now; ties end in the (J,) live state's rows."""
-    queue = state.queue.copy()
+    ordering, queue = settings.ordering, state.queue.copy()
     view = progress_view(state, queue, now_s, usage_s)
     if ordering.ordering.needs_load:
         view = replace(view, loads=state.target_loads(queue))
-    classes = state.columns.priority[queue] if strict_classes(rules, ordering) else None
+    strict = classes_first(rules, ordering, asked=settings.strict_classes)
+    classes = state.columns.priority[queue] if strict else None
     state.reorder(ordering.score(view), classes, rows[queue])
 
 
