@@ -79,7 +79,7 @@ def assert_same_bits(one: Any, other: Any) -> None:
         assert one == other
 
 
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(data=st.data())
 def test_recorded_decisions_are_made_again(data: st.DataObject) -> None:
     """Under every ordering and placement, with MIG, shares of GPUs, quotas, power caps, classes and preemption."""
