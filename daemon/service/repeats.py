@@ -1,4 +1,4 @@
-"""Whether a call was made before, asked of the store for many callers at once: a thread's turn costs more than a look."""
+"""Whether a call was made before, asked of the store for many callers at once: a thread's turn costs more."""
 
 from __future__ import annotations
 
