@@ -48,6 +48,7 @@ class Telemetry:
         self._compressor = Compressor()
         self._waiting: deque[Any] = deque()
         self._something = asyncio.Event()
+        self._sooner = asyncio.Event()
         self._network: tuple[float, int, int] | None = None
         self.dropped = 0
         self.gpus = GpuWatch(self._on_xid)
@@ -57,7 +58,9 @@ class Telemetry:
         """Sample until cancelled."""
         while True:
             self._add(self._compressor.compress(await self.sample()))
-            await asyncio.sleep(self._sample_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._sooner.wait(), self._sample_s)
+            self._sooner.clear()
 
     async def sample(self) -> Any:
         """This node as it is now, whole."""
@@ -76,7 +79,7 @@ class Telemetry:
         if not self._fixed and telemetry_s > 0:
             self._sample_s = telemetry_s
         self._compressor.reset()
-        self._add(self._compressor.compress(await self.sample()))
+        self._sooner.set()
         while True:
             try:
                 call = nodes.Telemetry()

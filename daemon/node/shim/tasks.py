@@ -32,12 +32,27 @@ def start(order: dict, task: dict, output_fd: int) -> tuple[int, int]:  # type: 
             stage = name
             step()
         stage = f"program {order['argv'][0]!r}"
-        os.execvpe(order["argv"][0], order["argv"], task["environment"])
+        _execute(order["argv"], task["environment"])
     except BaseException as error:
         text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         os.write(error_write, f"{stage}: {text}".encode("utf-8", "replace")[:800])
     finally:
         os._exit(127)
+
+
+def _execute(argv: list[str], environment: dict[str, str]) -> None:
+    """As ``os.execvpe``, which would load a module: the account need not be able to read ours."""
+    if "/" in argv[0]:
+        os.execve(argv[0], argv, environment)
+    problem: OSError = FileNotFoundError(2, os.strerror(2))
+    for folder in environment.get("PATH", os.defpath).split(":"):
+        try:
+            os.execve(f"{folder or '.'}/{argv[0]}", argv, environment)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:  # it is there and cannot be run: said, unless it is found elsewhere
+            problem = error
+    raise problem
 
 
 def _steps(order: dict, output_fd: int, shim: int):  # type: ignore[no-untyped-def, type-arg]

@@ -84,6 +84,7 @@ class Peer(agent_pb2_grpc.AgentServicer, nodes_pb2_grpc.NodesServicer):
         )
 
     async def Session(self, requests: Any, context: Any) -> Any:
+        self.metadata.append(dict(context.invocation_metadata()))
         out: asyncio.Queue[Any] = asyncio.Queue()
         self._out = out
         reading = asyncio.ensure_future(self._read(requests, out))
@@ -114,6 +115,7 @@ class Peer(agent_pb2_grpc.AgentServicer, nodes_pb2_grpc.NodesServicer):
         out.put_nowait(None)
 
     async def Telemetry(self, requests: Any, context: Any) -> Any:
+        self.metadata.append(dict(context.invocation_metadata()))
         async for batch in requests:
             self.samples.extend(batch.samples)
         return nodes_pb.TelemetryResponse(samples=len(self.samples))
