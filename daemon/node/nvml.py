@@ -21,6 +21,12 @@ MAX_LINKS = 18
 _pb: Any = nodes_pb2
 GONE = (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED)
 FAULTS = {pynvml.NVML_ERROR_GPU_IS_LOST: "lost", pynvml.NVML_ERROR_RESET_REQUIRED: "reset-required"}
+UNSUPPORTED = (
+    pynvml.NVML_ERROR_NOT_SUPPORTED,
+    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+    pynvml.NVML_ERROR_NO_PERMISSION,
+    pynvml.NVML_ERROR_INVALID_ARGUMENT,
+)
 NONE = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no-library",
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "no-driver",
@@ -103,8 +109,10 @@ def sample(index: int) -> Any:
     with _asked():
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         found = _pb.GpuSample(index=index)
-        for name, read in _READERS.items():
-            _put(found, name, partial(read, handle))
+        errors = [_put(found, name, partial(read, handle)) for name, read in _READERS.items()]
+        grave = next((error for error in errors if error is not None and error.value not in UNSUPPORTED), None)
+        if grave is not None and len(found.ListFields()) <= 1:  # nothing but the index: it does not answer at all
+            raise grave
         _add_processes(found, handle)
         for instance in _instances(handle):
             one = found.instances.add(uuid=_text(pynvml.nvmlDeviceGetUUID(instance)))
@@ -185,7 +193,9 @@ def _nvlink_errors(handle: Any) -> int | None:
         except pynvml.NVMLError as error:
             if error.value in GONE:
                 raise
-            break  # links are numbered without gaps
+            if error.value in (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND):
+                break
+            continue  # this link is not there, or not in use
         links += 1
     return total if links else None
 
@@ -250,16 +260,17 @@ def _first_slice(handle: Any, instance: Any) -> int:
     return int(pynvml.nvmlGpuInstanceGetInfo(pynvml.nvmlDeviceGetGpuInstanceById(handle, number)).placement.start)
 
 
-def _put(message: Any, name: str, read: Callable[[], Any]) -> None:
-    """Set a field, unless the GPU does not support it; a GPU that is gone is not a value that is missing."""
+def _put(message: Any, name: str, read: Callable[[], Any]) -> Any:
+    """Set a field, or return the error if it cannot be read; a GPU that is gone is not a value that is missing."""
     try:
         value = read()
     except pynvml.NVMLError as error:
         if error.value in GONE:
             raise
-        return
+        return error
     if value is not None:
         setattr(message, name, value)
+    return None
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.2, 5.0
 CALL_TIMEOUT_S = 5.0
 PROBE_TIMEOUT_S = 1.0
 MAX_HOPS = 3
+RENEW_BELOW = 0.75
 log = structlog.get_logger()
 _pb: Any = agent_pb2
 
@@ -83,9 +84,9 @@ class Sessions:
         self._work = work
         self._leader = ""
         self._known_leader = ""
-        self._is_connected = False
         self._was_granted = False
         self._sent: dict[int, float] = {}
+        self._try_now = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -98,6 +99,7 @@ class Sessions:
         while True:
             address = self._leader or self._settings.daemon[turn % len(self._settings.daemon)]
             before, self._leader, self._was_granted = self._leader, "", False
+            self._try_now.clear()
             try:
                 await self._one(address)
             except grpc.aio.AioRpcError as error:
@@ -106,8 +108,6 @@ class Sessions:
                 log.warning("session-lost", address=address, code=error.code().name, why=error.details())
             except (SessionLostError, FencedError) as error:
                 log.warning("session-lost", address=address, why=str(error))
-            finally:
-                self._is_connected = False
             if self._was_granted:
                 backoff_s, hops = FIRST_BACKOFF_S, 0
             if self._leader and self._leader != address and hops < MAX_HOPS:
@@ -116,8 +116,11 @@ class Sessions:
             if not before:
                 turn += 1
             hops = 0
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
-            backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._try_now.wait(), backoff_s * random.uniform(0.5, 1.0))
+            # The lease must outlast the wait: a daemon that has come back is to find our jobs.
+            most_s = min(MAX_BACKOFF_S, max(self._state.lease.length_s / 8, FIRST_BACKOFF_S))
+            backoff_s = min(backoff_s * 2, most_s)
 
     async def _one(self, address: str) -> None:
         """One session; returns when it is over."""
@@ -136,7 +139,6 @@ class Sessions:
             self._check_token(answer.fencing_token)
             # The daemon has heard of us after this moment, as of a heartbeat.
             self._state.lease.renew(sent_s, answer.lease_s)
-            self._is_connected = True
             log.info("registered", address=address, registration=answer.registration)
             connected = Connected(answer.registration, Outbox(), nodes, answer.telemetry_s)
             connected.outbox.put(
@@ -216,15 +218,21 @@ class Sessions:
 
     async def _renew_while_refused(self) -> None:
         """Keep the lease while no daemon is alive: one that starts waits a full lease before it acts on our silence."""
+        were_refused = False
         while True:
             length_s = self._state.lease.length_s
-            await asyncio.sleep(min(max(length_s / 8, 0.05), 1.0) if length_s else 1.0)
-            if self._is_connected or not length_s:
+            await asyncio.sleep(min(max(length_s / 8, 0.05), 1.0))
+            # Long before the time is over: the end of a connection may be heard of late.
+            if not length_s or self._state.lease.deadline_s - now_s() > RENEW_BELOW * length_s:
                 continue
             began_s = now_s()
             addresses = dict.fromkeys((*self._settings.daemon, *([self._known_leader] if self._known_leader else [])))
             if await all_refuse(list(addresses)):
+                were_refused = True
                 self._state.lease.renew(began_s, length_s)
+            elif were_refused:
+                were_refused = False
+                self._try_now.set()
 
 
 async def all_refuse(addresses: Sequence[str]) -> bool:

@@ -19,6 +19,11 @@ import grpc.aio
 from shunter.daemon.pb import agent_pb2, agent_pb2_grpc, nodes_pb2, nodes_pb2_grpc
 
 PATIENCE_S = 15.0
+PROGRAM = """
+import typer
+from shunter.cli.node import node_command
+typer.run(node_command)
+"""
 pb: Any = agent_pb2
 nodes_pb: Any = nodes_pb2
 READY, STARTED, ENDED = pb.Report.PHASE_READY, pb.Report.PHASE_STARTED, pb.Report.PHASE_ENDED
@@ -33,7 +38,7 @@ class Peer(agent_pb2_grpc.AgentServicer, nodes_pb2_grpc.NodesServicer):
         self.leader = ""
         self.registrations: list[Any] = []
         self.reports: list[Any] = []
-        self.heartbeats = 0
+        self.heartbeats = self.sessions = 0
         self.samples: list[Any] = []
         self.logs: list[Any] = []
         self.metadata: list[dict[str, str]] = []
@@ -85,6 +90,7 @@ class Peer(agent_pb2_grpc.AgentServicer, nodes_pb2_grpc.NodesServicer):
 
     async def Session(self, requests: Any, context: Any) -> Any:
         self.metadata.append(dict(context.invocation_metadata()))
+        self.sessions += 1
         out: asyncio.Queue[Any] = asyncio.Queue()
         self._out = out
         reading = asyncio.ensure_future(self._read(requests, out))
@@ -184,9 +190,8 @@ class AgentProcess:
             self.process = subprocess.Popen(
                 [
                     sys.executable,
-                    "-m",
-                    "shunter",
-                    "node",
+                    "-c",
+                    PROGRAM,
                     "--name",
                     "n1",
                     "--state",

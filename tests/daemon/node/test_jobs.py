@@ -174,7 +174,8 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:  # a daemon: nobody's child, in a session of its own, with an environment of its own
-        os.execve(sys.executable, [sys.executable, "-c", "import os,time;print(os.getpid(),flush=True);time.sleep(900)"], {})
+        code = "import os, time; print(os.getpid(), flush=True); time.sleep(900)"
+        os.execve(sys.executable, [sys.executable, "-c", code], {})
     os._exit(0)
 print(os.getpid(), flush=True)
 time.sleep(1000)
@@ -212,7 +213,7 @@ def test_orders_may_come_twice(node: Node, job: int) -> None:
     node.peer.assign(job, "echo", "ran")  # it has ended, and was not forgotten
     wait_for(lambda: len(node.peer.of(job, ENDED)) > 1)
     node.peer.forget(job)
-    wait_for(lambda: (node.agent.state / "finished" / f"{job}.1").exists())
+    wait_for((node.agent.state / "finished" / f"{job}.1").exists)
     count = len(node.peer.of(job, ENDED))
     node.peer.assign(job, "echo", "ran")  # it was forgotten: told again, not run again
     wait_for(lambda: len(node.peer.of(job, ENDED)) > count)
@@ -235,7 +236,7 @@ def test_ends_are_repeated_until_they_are_forgotten(node: Node, job: int) -> Non
     wait_for(lambda: len(node.peer.of(job, ENDED)) >= 2)
     assert len(node.peer.of(job, STARTED)) == 1  # its receipt has come
     node.peer.forget(job)
-    wait_for(lambda: (node.agent.state / "finished" / f"{job}.1").exists())
+    wait_for((node.agent.state / "finished" / f"{job}.1").exists)
 
 
 def test_an_order_of_a_leader_that_leads_no_more_is_not_taken(node: Node, job: int) -> None:

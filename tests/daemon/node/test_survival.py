@@ -9,7 +9,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -193,9 +192,8 @@ def test_on_a_full_disk_ends_are_told_and_starts_refused(tmp_path: Path, peers: 
         assert (end.end, "No space left" in end.message) == (pb.Report.END_NOT_STARTED, True)
         agent.kill()
         work = agent.state / "work/1"
-        agent.state.parent.joinpath("agent.log").write_bytes(b"")
-        wait_for(lambda: work.exists())
-        os.mknod(work / "go-on") if os.statvfs(disk).f_ffree else None
+        wait_for(work.exists)
+        os.mknod(work / "go-on")  # needs no room
         wait_for(lambda: not alive(shim_of(agent, 1)))
         agent.start()
         assert peer.await_report(1, ENDED).exit_code == 6
@@ -239,4 +237,3 @@ def test_a_shim_costs_little(peers: Peers, agents: Agents) -> None:
     assert int(status.split("VmRSS:")[1].split()[0]) < 14 * 1024
     peer.stop(1, grace_s=0)
     peer.await_report(1, ENDED)
-    assert time.time() > 0
