@@ -17,7 +17,7 @@ import structlog
 from shunter.daemon.node import inventory
 from shunter.daemon.node.attempts import ENDED, Attempts, Key
 from shunter.daemon.node.cgroups import find_cgroups
-from shunter.daemon.node.session import Connected, Sessions
+from shunter.daemon.node.session import Connected, Sessions, channel_of
 from shunter.daemon.node.settings import NodeSettings
 from shunter.daemon.node.shim.lease import now_s
 from shunter.daemon.node.state import StateFolder
@@ -106,7 +106,9 @@ class Agent:
     async def _describe(self) -> None:
         await self._telemetry.gpus.start()
         gpus = await self._telemetry.gpus.describe()
-        self._description = inventory.describe_node(self._settings, gpus, self._telemetry.gpus.driver)
+        self._description = inventory.describe_node(
+            self._settings, gpus, driver=self._telemetry.gpus.driver, nvml=self._telemetry.gpus.problem
+        )
         self._attempts.gpu_uuids = inventory.cuda_names(gpus)
 
     async def _registration(self) -> Any:
@@ -313,6 +315,7 @@ def run_agent(settings: NodeSettings) -> None:
     """
 
     async def main() -> None:
+        await channel_of(settings, settings.daemon[0]).close()  # what cannot be read is said at once
         await Agent(settings).run()
 
     asyncio.run(main())

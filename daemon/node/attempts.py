@@ -21,7 +21,7 @@ import structlog
 from shunter.daemon.errors import DaemonError
 from shunter.daemon.node import launch
 from shunter.daemon.node.cgroups import Cgroups
-from shunter.daemon.node.orders import make_order
+from shunter.daemon.node.orders import finite, make_order
 from shunter.daemon.node.settings import NodeSettings
 from shunter.daemon.node.shim import groups, records
 from shunter.daemon.node.shim.lease import boot_id
@@ -215,7 +215,7 @@ class Attempts:
             attempt.end("not-started", f"it was told to stop before it came: {reason}")
             self._attempts[key] = attempt
         elif not attempt.has_ended and attempt.shim is not None:
-            attempt.write(records.STOP, at=time.time(), grace_s=max(grace_s, 0.0), reason=reason)
+            attempt.write(records.STOP, at=time.time(), grace_s=finite(grace_s), reason=reason)
             attempt.wake()
             return []
         attempt.received.discard(ENDED)
@@ -299,7 +299,7 @@ class Attempts:
             tasks = len(order["tasks"])
             per_task = assignment.spec.per_task
             order["cgroup"] = self._cgroups.make(
-                order["name"], memory_gib=per_task.memory_gib * tasks, cpus=per_task.cpus * tasks
+                order["name"], memory_gib=finite(per_task.memory_gib) * tasks, cpus=finite(per_task.cpus) * tasks
             )
             if order["cgroup"] and self._cgroups.limits_memory:
                 order["limits"] = order["limits"][:1]

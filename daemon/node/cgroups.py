@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 CPU_PERIOD_US = 100_000
+MOST_GIB, MOST_CPUS = 1e6, 1e5
 CONTROLLERS = ("memory", "cpu", "pids")
 
 
@@ -31,11 +32,11 @@ class Cgroups:
         except OSError:
             return ""
         if memory_gib > 0 and "memory" in self.controllers:
-            _write(folder / "memory.max", str(int(memory_gib * 2**30)))
+            _write(folder / "memory.max", str(int(min(memory_gib, MOST_GIB) * 2**30)))
             _write(folder / "memory.swap.max", "0")
             _write(folder / "memory.oom.group", "1")
         if cpus > 0 and "cpu" in self.controllers:
-            _write(folder / "cpu.max", f"{max(int(cpus * CPU_PERIOD_US), 1000)} {CPU_PERIOD_US}")
+            _write(folder / "cpu.max", f"{int(max(min(cpus, MOST_CPUS) * CPU_PERIOD_US, 1000))} {CPU_PERIOD_US}")
         return str(folder)
 
     @property

@@ -14,22 +14,23 @@ from shunter.daemon.node.shim.lease import boot_id
 from shunter.daemon.pb import nodes_pb2
 
 GIB = 2.0**30
+ABSENT = ("no-library", "no-driver")
 _pb: Any = nodes_pb2
 
 
-def describe_node(settings: NodeSettings, gpus: Sequence[Any], driver: str) -> Any:
+def describe_node(settings: NodeSettings, gpus: Sequence[Any], *, driver: str, nvml: str) -> Any:
     """The description that goes into a registration.
 
     Args:
         settings: Of the agent; what they name goes over what was found.
         gpus: As NVML describes them.
         driver: Its version.
+        nvml: Why there is nothing to say of GPUs; empty: there is.
     """
     wanted = len(gpus) if settings.gpus is None else settings.gpus
     offered = [gpu for gpu in gpus if gpu.index < wanted]
-    # GPUs that were promised and not found are offered all the same: an operator says so of nodes without NVML.
-    known = {gpu.index for gpu in offered}
-    offered += [_pb.GpuDescription(index=index) for index in range(wanted) if index not in known]
+    if nvml in ABSENT:  # an operator may know better; a GPU that is there and does not answer is not offered
+        offered = [_pb.GpuDescription(index=index) for index in range(wanted)]
     return _pb.NodeDescription(
         cpus=settings.cpus if settings.cpus is not None else float(len(os.sched_getaffinity(0))),
         memory_gib=settings.memory_gib if settings.memory_gib is not None else psutil.virtual_memory().total / GIB,

@@ -96,7 +96,7 @@ def describe(index: int) -> Any:
         for instance in _instances(handle):
             one = description.instances.add(uuid=_text(pynvml.nvmlDeviceGetUUID(instance)))
             _put(one, "profile", partial(_profile, instance))
-            _put(one, "first_slice", partial(_first_slice, handle, instance))
+            one.first_slice = _first_slice(handle, instance)  # without it nobody could say which one is meant
         return description
 
 

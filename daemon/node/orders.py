@@ -21,6 +21,7 @@ BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MARKER = "SHUNTER_CONTAINMENT"
 OWN_PREFIX = "SHUNTER_"
 MIB, GIB = 2**20, 2**30
+MOST = 2.0**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,8 @@ def make_order(
         "groups": os.getgrouplist(account.name, account.gid) if account.switch else [],
         "working_directory": spec.working_directory or str(_own_folder(state, assignment.job, account)),
         "limits": _limits(spec),
-        "time_limit_s": _span(assignment.time_limit_s),
-        "grace_s": _span(grace_s),
+        "time_limit_s": finite(assignment.time_limit_s),
+        "grace_s": finite(grace_s),
         "stop_signal": int(number),
         "wait_for_go": assignment.wait_for_go,
         "log_part_bytes": int(settings.log_part_mib * MIB),
@@ -140,15 +141,17 @@ def _own_folder(state: StateFolder, job: int, account: Account) -> Path:
     return folder
 
 
-def _span(seconds: float) -> float:
-    return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
+def finite(amount: float) -> float:
+    """An amount or a span, 0 for none; also for what is no number, infinite or negative."""
+    return amount if math.isfinite(amount) and amount > 0 else 0.0
 
 
 def _limits(spec: Any) -> list[tuple[int, int]]:
     """(resource, limit) of each process. RLIMIT_DATA rather than RLIMIT_AS: CUDA reserves address space by the TiB."""
     limits = [(resource.RLIMIT_CORE, 0)]
-    if spec.HasField("per_task") and spec.per_task.memory_gib > 0:
-        limits.append((resource.RLIMIT_DATA, max(int(spec.per_task.memory_gib * GIB), 16 * MIB)))
+    memory_gib = finite(spec.per_task.memory_gib)
+    if memory_gib > 0:
+        limits.append((resource.RLIMIT_DATA, int(min(max(memory_gib * GIB, 16 * MIB), MOST))))
     return limits
 
 
@@ -179,8 +182,8 @@ def _environment(assignment: Any, account: Account, number: signal.Signals) -> d
         "NODE_TASKS": max(assignment.placement.tasks, 1),
         "NODE_GPUS": ",".join(map(str, assignment.placement.gpus)),
         "CHECKPOINT_SIGNAL": number.name,
-        "GRACE_S": f"{_span(assignment.grace_s):g}",
-        "TIME_LIMIT_S": f"{_span(assignment.time_limit_s):g}",
+        "GRACE_S": f"{finite(assignment.grace_s):g}",
+        "TIME_LIMIT_S": f"{finite(assignment.time_limit_s):g}",
     }
     if assignment.HasField("array_index"):
         known["ARRAY_INDEX"] = assignment.array_index

@@ -26,6 +26,7 @@ from shunter.daemon.node.settings import NodeSettings
 from shunter.daemon.node.shim.lease import now_s
 from shunter.daemon.node.state import StateFolder
 from shunter.daemon.pb import agent_pb2, agent_pb2_grpc, nodes_pb2_grpc
+from shunter.scheduler.errors import ConfigError
 
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.2, 5.0
 CALL_TIMEOUT_S = 5.0
@@ -106,7 +107,7 @@ class Sessions:
                 self._leader = leader_in(error)
                 self._known_leader = self._leader or self._known_leader
                 log.warning("session-lost", address=address, code=error.code().name, why=error.details())
-            except (SessionLostError, FencedError) as error:
+            except (SessionLostError, FencedError, ConfigError) as error:
                 log.warning("session-lost", address=address, why=str(error))
             if self._was_granted:
                 backoff_s, hops = FIRST_BACKOFF_S, 0
@@ -125,10 +126,7 @@ class Sessions:
     async def _one(self, address: str) -> None:
         """One session; returns when it is over."""
         settings = self._settings
-        channel = open_channel(
-            address, token=read_token(settings.token_file), ca=settings.ca, cert=settings.cert, key=settings.key
-        )
-        async with channel:
+        async with channel_of(settings, address) as channel:
             nodes: Any = nodes_pb2_grpc.NodesStub(channel)  # type: ignore[no-untyped-call]
             agent: Any = agent_pb2_grpc.AgentStub(channel)  # type: ignore[no-untyped-call]
             request = await self._register()
@@ -233,6 +231,16 @@ class Sessions:
             elif were_refused:
                 were_refused = False
                 self._try_now.set()
+
+
+def channel_of(settings: NodeSettings, address: str) -> grpc.aio.Channel:
+    """A channel with the agent's token and certificates, which are read anew each time.
+
+    Raises:
+        ConfigError: One of them cannot be used.
+    """
+    token = read_token(settings.token_file)
+    return open_channel(address, token=token, ca=settings.ca, cert=settings.cert, key=settings.key)
 
 
 async def all_refuse(addresses: Sequence[str]) -> bool:

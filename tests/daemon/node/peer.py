@@ -20,9 +20,18 @@ from shunter.daemon.pb import agent_pb2, agent_pb2_grpc, nodes_pb2, nodes_pb2_gr
 
 PATIENCE_S = 15.0
 PROGRAM = """
-import typer
-from shunter.cli.node import node_command
-typer.run(node_command)
+import sys, yaml
+from shunter.daemon.node.agent import run_agent
+from shunter.daemon.node.settings import read_settings
+flags = {}
+for word in sys.argv[1:]:
+    if word.startswith("--"):
+        name = word[2:].replace("-", "_")
+        flags[name] = [*flags.get(name, []), True]
+    else:
+        flags[name][-1] = yaml.safe_load(word)
+lists = ("daemon", "accounts")
+run_agent(read_settings(None, {name: each if name in lists else each[-1] for name, each in flags.items()}))
 """
 pb: Any = agent_pb2
 nodes_pb: Any = nodes_pb2
