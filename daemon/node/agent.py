@@ -117,6 +117,7 @@ class Agent:
             description=self._description,
             held=await self._with_attempts(self._attempts.held),
             instance=self._instance,
+            state_id=self._state.identity,
         )
 
     async def _take(self, connected: Connected, message: Any) -> None:

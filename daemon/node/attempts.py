@@ -33,6 +33,7 @@ Key = tuple[int, int]
 Report: Any = agent_pb2.Report
 READY, STARTED, ENDED = Report.PHASE_READY, Report.PHASE_STARTED, Report.PHASE_ENDED
 SLOT_OF = {READY: records.READY, STARTED: records.STARTED, ENDED: records.ENDED}
+PHASE_NAMES = {0: "assigned", READY: "ready", STARTED: "started", ENDED: "ended"}
 ENDS = {
     "exited": Report.END_EXITED,
     "not-started": Report.END_NOT_STARTED,
@@ -134,6 +135,7 @@ class Attempts:
 
     def load(self) -> None:
         """Take up what an earlier agent has left, and find out what became of it meanwhile."""
+        until = time.monotonic() + launch.WAIT_FOR_SHIM_S
         for folder in sorted(self._state.attempts.iterdir()):
             key = _key(folder.name)
             if key is None:
@@ -146,12 +148,12 @@ class Attempts:
                 attempt.end("lost", "its records cannot be read")
             self._attempts[key] = attempt
             if not attempt.has_ended:
-                self._attach(attempt)
+                self._attach(attempt, until)
         self._state.tidy({job for job, _ in self._attempts})
 
-    def _attach(self, attempt: Attempt) -> None:
+    def _attach(self, attempt: Attempt, until: float) -> None:
         """To its shim, by number and start time; ends what has none any more."""
-        shim = attempt.told(records.SHIM) or launch.await_shim(attempt.records)
+        shim = attempt.told(records.SHIM) or launch.await_shim(attempt.records, until)
         if shim is None:
             attempt.end("lost", "the agent ended before it was started")
         elif shim["boot"] != boot_id():
@@ -248,7 +250,7 @@ class Attempts:
     def held(self) -> list[Any]:
         """What a registration says of all of them."""
         return [
-            nodes_pb2.HeldAttempt(job=job, attempt=number, phase=Report.Phase.Name(attempt.phase))
+            nodes_pb2.HeldAttempt(job=job, attempt=number, phase=PHASE_NAMES[attempt.phase])
             for (job, number), attempt in self._attempts.items()
         ]
 

@@ -86,22 +86,16 @@ def find(pid: int, started: int) -> Process | None:
     return process
 
 
-def await_shim(told: records.Records | None) -> dict[str, str] | None:
+def await_shim(told: records.Records | None, until: float) -> dict[str, str] | None:
     """The shim of an attempt whose agent ended while it was starting one; None when there will be none.
 
     One that comes late finds the order to stop: every shim looks for that after it has said that it is there.
     """
     if told is None:
         return None
-    shim = _wait_for(told)
+    while (shim := told.read(records.SHIM)) is None and time.monotonic() < until:
+        time.sleep(0.02)
     if shim is None:
         told.write(records.STOP, at=time.time(), grace_s=0.0, end="lost", reason="the agent ended while starting it")
         shim = told.read(records.SHIM)
-    return shim
-
-
-def _wait_for(told: records.Records) -> dict[str, str] | None:
-    until = time.monotonic() + WAIT_FOR_SHIM_S
-    while (shim := told.read(records.SHIM)) is None and time.monotonic() < until:
-        time.sleep(0.02)
     return shim

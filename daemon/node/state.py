@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from shunter.daemon.node.shim.records import Records
 DAY_S = 86400.0
 MAX_FINISHED = 1000
 NEW = ".new-"
+IDENTITY = 2
 
 
 class StateFolder:
@@ -50,10 +52,14 @@ class StateFolder:
             self.lease = LeaseFile(str(self.path / "lease"), create=True)
             agent = self.path / "agent"
             # The token lies in two slots that are written in turn: one of them is always whole.
-            self._tokens = Records(str(agent), create=not agent.exists(), slots=2)
+            self._tokens = Records(str(agent), create=not agent.exists(), slots=3)
             self._open_wake()
         except OSError as error:
             raise StoreError(f"state folder {self.path}: {error.strerror or error}") from error
+        if self._tokens.read(IDENTITY) is None:
+            self._tokens.write(IDENTITY, id=secrets.token_hex(8))
+        self.identity = (self._tokens.read(IDENTITY) or {})["id"]
+        """Of this folder: another means that nothing of what was in an earlier one is known."""
         found = [int(record["token"]) for slot in (0, 1) if (record := self._tokens.read(slot)) is not None]
         self._token = max(found, default=0)
 

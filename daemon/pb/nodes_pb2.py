@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16shunter/v1/nodes.proto\x12\nshunter.v1\"{\n\x0eGpuDescription\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\nmemory_gib\x18\x04 \x01(\x01\x12*\n\tinstances\x18\x05 \x03(\x0b\x32\x17.shunter.v1.MigInstance\"A\n\x0bMigInstance\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x0f\n\x07profile\x18\x02 \x01(\t\x12\x13\n\x0b\x66irst_slice\x18\x03 \x01(\x05\"\xcb\x01\n\x0fNodeDescription\x12\x0c\n\x04\x63pus\x18\x01 \x01(\x01\x12\x12\n\nmemory_gib\x18\x02 \x01(\x01\x12(\n\x04gpus\x18\x03 \x03(\x0b\x32\x1a.shunter.v1.GpuDescription\x12\x10\n\x08gpu_type\x18\x04 \x01(\t\x12\x0c\n\x04rack\x18\x05 \x01(\t\x12\x0c\n\x04zone\x18\x06 \x01(\t\x12\x15\n\ragent_version\x18\x07 \x01(\t\x12\x16\n\x0e\x64river_version\x18\x08 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\t \x01(\t\":\n\x0bHeldAttempt\x12\x0b\n\x03job\x18\x01 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05phase\x18\x03 \x01(\t\"\x8a\x01\n\x0fRegisterRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x30\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\x1b.shunter.v1.NodeDescription\x12%\n\x04held\x18\x03 \x03(\x0b\x32\x17.shunter.v1.HeldAttempt\x12\x10\n\x08instance\x18\x04 \x01(\t\"z\n\x10RegisterResponse\x12\x14\n\x0cregistration\x18\x01 \x01(\x04\x12\x15\n\rfencing_token\x18\x02 \x01(\x04\x12\x13\n\x0bheartbeat_s\x18\x03 \x01(\x01\x12\x0f\n\x07lease_s\x18\x04 \x01(\x01\x12\x13\n\x0btelemetry_s\x18\x05 \x01(\x01\"\xe2\x05\n\tGpuSample\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x18\n\x0butilisation\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fmemory_used_gib\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rtemperature_c\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x14\n\x07power_w\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12\x19\n\x0csm_clock_mhz\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x1d\n\x10throttle_reasons\x18\x07 \x01(\x04H\x05\x88\x01\x01\x12\x1a\n\recc_corrected\x18\x08 \x01(\x04H\x06\x88\x01\x01\x12\x1c\n\x0f\x65\x63\x63_uncorrected\x18\t \x01(\x04H\x07\x88\x01\x01\x12\x1a\n\rretired_pages\x18\n \x01(\x04H\x08\x88\x01\x01\x12\x1a\n\rremapped_rows\x18\x0b \x01(\x04H\t\x88\x01\x01\x12\x1d\n\x10remapping_failed\x18\x0c \x01(\x08H\n\x88\x01\x01\x12\x1a\n\rnvlink_errors\x18\r \x01(\x04H\x0b\x88\x01\x01\x12\x19\n\x0cpcie_replays\x18\x0e \x01(\x04H\x0c\x88\x01\x01\x12\x0c\n\x04xids\x18\x0f \x03(\x04\x12)\n\tprocesses\x18\x10 \x03(\x0b\x32\x16.shunter.v1.GpuProcess\x12(\n\tinstances\x18\x11 \x03(\x0b\x32\x15.shunter.v1.MigSample\x12\r\n\x05\x66\x61ult\x18\x12 \x01(\tB\x0e\n\x0c_utilisationB\x12\n\x10_memory_used_gibB\x10\n\x0e_temperature_cB\n\n\x08_power_wB\x0f\n\r_sm_clock_mhzB\x13\n\x11_throttle_reasonsB\x10\n\x0e_ecc_correctedB\x12\n\x10_ecc_uncorrectedB\x10\n\x0e_retired_pagesB\x10\n\x0e_remapped_rowsB\x13\n\x11_remapping_failedB\x10\n\x0e_nvlink_errorsB\x0f\n\r_pcie_replays\"A\n\nGpuProcess\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x17\n\nmemory_gib\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_memory_gib\"K\n\tMigSample\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x1c\n\x0fmemory_used_gib\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_memory_used_gib\"\xf7\x02\n\nNodeSample\x12\x11\n\tat_unix_s\x18\x01 \x01(\x01\x12\x1c\n\x0f\x63pu_utilisation\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fmemory_used_gib\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rdisk_free_gib\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12#\n\x16network_rx_bytes_per_s\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12#\n\x16network_tx_bytes_per_s\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12#\n\x04gpus\x18\x07 \x03(\x0b\x32\x15.shunter.v1.GpuSample\x12\x0c\n\x04nvml\x18\x08 \x01(\t\x12\x11\n\tis_change\x18\t \x01(\x08\x42\x12\n\x10_cpu_utilisationB\x12\n\x10_memory_used_gibB\x10\n\x0e_disk_free_gibB\x19\n\x17_network_rx_bytes_per_sB\x19\n\x17_network_tx_bytes_per_s\"]\n\x0eTelemetryBatch\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x14\n\x0cregistration\x18\x02 \x01(\x04\x12\'\n\x07samples\x18\x03 \x03(\x0b\x32\x16.shunter.v1.NodeSample\"$\n\x11TelemetryResponse\x12\x0f\n\x07samples\x18\x01 \x01(\x04\"\x9b\x03\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\x1b.shunter.v1.NodeDescription\x12&\n\x06health\x18\x03 \x01(\x0e\x32\x16.shunter.v1.NodeHealth\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nis_drained\x18\x05 \x01(\x08\x12\"\n\x15\x64rain_deadline_unix_s\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\"\n\x15last_heartbeat_unix_s\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04jobs\x18\x08 \x03(\x04\x12\x11\n\tcpus_used\x18\t \x01(\x01\x12\x17\n\x0fmemory_used_gib\x18\n \x01(\x01\x12\x11\n\tgpus_used\x18\x0b \x01(\x01\x12\x13\n\x0b\x66\x61iled_gpus\x18\x0c \x03(\x05\x12)\n\ttelemetry\x18\r \x01(\x0b\x32\x16.shunter.v1.NodeSampleB\x18\n\x16_drain_deadline_unix_sB\x18\n\x16_last_heartbeat_unix_s\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"M\n\x11ListNodesResponse\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.shunter.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"E\n\x0c\x44rainRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x17\n\x0f\x64\x65\x61\x64line_unix_s\x18\x03 \x01(\x01\"\x1d\n\rDrainResponse\x12\x0c\n\x04jobs\x18\x01 \x03(\x04\"\x1d\n\rResumeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"\x10\n\x0eResumeResponse*\xa9\x01\n\nNodeHealth\x12\x1b\n\x17NODE_HEALTH_UNSPECIFIED\x10\x00\x12\x17\n\x13NODE_HEALTH_HEALTHY\x10\x01\x12\x17\n\x13NODE_HEALTH_SUSPECT\x10\x02\x12\x18\n\x14NODE_HEALTH_DRAINING\x10\x03\x12\x16\n\x12NODE_HEALTH_FAILED\x10\x04\x12\x1a\n\x16NODE_HEALTH_RECOVERING\x10\x05\x32\x9a\x03\n\x05Nodes\x12\x45\n\x08Register\x12\x1b.shunter.v1.RegisterRequest\x1a\x1c.shunter.v1.RegisterResponse\x12H\n\tTelemetry\x12\x1a.shunter.v1.TelemetryBatch\x1a\x1d.shunter.v1.TelemetryResponse(\x01\x12H\n\tListNodes\x12\x1c.shunter.v1.ListNodesRequest\x1a\x1d.shunter.v1.ListNodesResponse\x12\x37\n\x07GetNode\x12\x1a.shunter.v1.GetNodeRequest\x1a\x10.shunter.v1.Node\x12<\n\x05\x44rain\x12\x18.shunter.v1.DrainRequest\x1a\x19.shunter.v1.DrainResponse\x12?\n\x06Resume\x12\x19.shunter.v1.ResumeRequest\x1a\x1a.shunter.v1.ResumeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16shunter/v1/nodes.proto\x12\nshunter.v1\"{\n\x0eGpuDescription\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\nmemory_gib\x18\x04 \x01(\x01\x12*\n\tinstances\x18\x05 \x03(\x0b\x32\x17.shunter.v1.MigInstance\"A\n\x0bMigInstance\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x0f\n\x07profile\x18\x02 \x01(\t\x12\x13\n\x0b\x66irst_slice\x18\x03 \x01(\x05\"\xcb\x01\n\x0fNodeDescription\x12\x0c\n\x04\x63pus\x18\x01 \x01(\x01\x12\x12\n\nmemory_gib\x18\x02 \x01(\x01\x12(\n\x04gpus\x18\x03 \x03(\x0b\x32\x1a.shunter.v1.GpuDescription\x12\x10\n\x08gpu_type\x18\x04 \x01(\t\x12\x0c\n\x04rack\x18\x05 \x01(\t\x12\x0c\n\x04zone\x18\x06 \x01(\t\x12\x15\n\ragent_version\x18\x07 \x01(\t\x12\x16\n\x0e\x64river_version\x18\x08 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\t \x01(\t\":\n\x0bHeldAttempt\x12\x0b\n\x03job\x18\x01 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05phase\x18\x03 \x01(\t\"\x9c\x01\n\x0fRegisterRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x30\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\x1b.shunter.v1.NodeDescription\x12%\n\x04held\x18\x03 \x03(\x0b\x32\x17.shunter.v1.HeldAttempt\x12\x10\n\x08instance\x18\x04 \x01(\t\x12\x10\n\x08state_id\x18\x05 \x01(\t\"z\n\x10RegisterResponse\x12\x14\n\x0cregistration\x18\x01 \x01(\x04\x12\x15\n\rfencing_token\x18\x02 \x01(\x04\x12\x13\n\x0bheartbeat_s\x18\x03 \x01(\x01\x12\x0f\n\x07lease_s\x18\x04 \x01(\x01\x12\x13\n\x0btelemetry_s\x18\x05 \x01(\x01\"\xe2\x05\n\tGpuSample\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x18\n\x0butilisation\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fmemory_used_gib\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rtemperature_c\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x14\n\x07power_w\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12\x19\n\x0csm_clock_mhz\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x1d\n\x10throttle_reasons\x18\x07 \x01(\x04H\x05\x88\x01\x01\x12\x1a\n\recc_corrected\x18\x08 \x01(\x04H\x06\x88\x01\x01\x12\x1c\n\x0f\x65\x63\x63_uncorrected\x18\t \x01(\x04H\x07\x88\x01\x01\x12\x1a\n\rretired_pages\x18\n \x01(\x04H\x08\x88\x01\x01\x12\x1a\n\rremapped_rows\x18\x0b \x01(\x04H\t\x88\x01\x01\x12\x1d\n\x10remapping_failed\x18\x0c \x01(\x08H\n\x88\x01\x01\x12\x1a\n\rnvlink_errors\x18\r \x01(\x04H\x0b\x88\x01\x01\x12\x19\n\x0cpcie_replays\x18\x0e \x01(\x04H\x0c\x88\x01\x01\x12\x0c\n\x04xids\x18\x0f \x03(\x04\x12)\n\tprocesses\x18\x10 \x03(\x0b\x32\x16.shunter.v1.GpuProcess\x12(\n\tinstances\x18\x11 \x03(\x0b\x32\x15.shunter.v1.MigSample\x12\r\n\x05\x66\x61ult\x18\x12 \x01(\tB\x0e\n\x0c_utilisationB\x12\n\x10_memory_used_gibB\x10\n\x0e_temperature_cB\n\n\x08_power_wB\x0f\n\r_sm_clock_mhzB\x13\n\x11_throttle_reasonsB\x10\n\x0e_ecc_correctedB\x12\n\x10_ecc_uncorrectedB\x10\n\x0e_retired_pagesB\x10\n\x0e_remapped_rowsB\x13\n\x11_remapping_failedB\x10\n\x0e_nvlink_errorsB\x0f\n\r_pcie_replays\"A\n\nGpuProcess\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x17\n\nmemory_gib\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_memory_gib\"K\n\tMigSample\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x1c\n\x0fmemory_used_gib\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_memory_used_gib\"\xf7\x02\n\nNodeSample\x12\x11\n\tat_unix_s\x18\x01 \x01(\x01\x12\x1c\n\x0f\x63pu_utilisation\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fmemory_used_gib\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rdisk_free_gib\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12#\n\x16network_rx_bytes_per_s\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12#\n\x16network_tx_bytes_per_s\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12#\n\x04gpus\x18\x07 \x03(\x0b\x32\x15.shunter.v1.GpuSample\x12\x0c\n\x04nvml\x18\x08 \x01(\t\x12\x11\n\tis_change\x18\t \x01(\x08\x42\x12\n\x10_cpu_utilisationB\x12\n\x10_memory_used_gibB\x10\n\x0e_disk_free_gibB\x19\n\x17_network_rx_bytes_per_sB\x19\n\x17_network_tx_bytes_per_s\"]\n\x0eTelemetryBatch\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x14\n\x0cregistration\x18\x02 \x01(\x04\x12\'\n\x07samples\x18\x03 \x03(\x0b\x32\x16.shunter.v1.NodeSample\"$\n\x11TelemetryResponse\x12\x0f\n\x07samples\x18\x01 \x01(\x04\"\x9b\x03\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\x1b.shunter.v1.NodeDescription\x12&\n\x06health\x18\x03 \x01(\x0e\x32\x16.shunter.v1.NodeHealth\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nis_drained\x18\x05 \x01(\x08\x12\"\n\x15\x64rain_deadline_unix_s\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\"\n\x15last_heartbeat_unix_s\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04jobs\x18\x08 \x03(\x04\x12\x11\n\tcpus_used\x18\t \x01(\x01\x12\x17\n\x0fmemory_used_gib\x18\n \x01(\x01\x12\x11\n\tgpus_used\x18\x0b \x01(\x01\x12\x13\n\x0b\x66\x61iled_gpus\x18\x0c \x03(\x05\x12)\n\ttelemetry\x18\r \x01(\x0b\x32\x16.shunter.v1.NodeSampleB\x18\n\x16_drain_deadline_unix_sB\x18\n\x16_last_heartbeat_unix_s\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"M\n\x11ListNodesResponse\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.shunter.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"E\n\x0c\x44rainRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x17\n\x0f\x64\x65\x61\x64line_unix_s\x18\x03 \x01(\x01\"\x1d\n\rDrainResponse\x12\x0c\n\x04jobs\x18\x01 \x03(\x04\"\x1d\n\rResumeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"\x10\n\x0eResumeResponse*\xa9\x01\n\nNodeHealth\x12\x1b\n\x17NODE_HEALTH_UNSPECIFIED\x10\x00\x12\x17\n\x13NODE_HEALTH_HEALTHY\x10\x01\x12\x17\n\x13NODE_HEALTH_SUSPECT\x10\x02\x12\x18\n\x14NODE_HEALTH_DRAINING\x10\x03\x12\x16\n\x12NODE_HEALTH_FAILED\x10\x04\x12\x1a\n\x16NODE_HEALTH_RECOVERING\x10\x05\x32\x9a\x03\n\x05Nodes\x12\x45\n\x08Register\x12\x1b.shunter.v1.RegisterRequest\x1a\x1c.shunter.v1.RegisterResponse\x12H\n\tTelemetry\x12\x1a.shunter.v1.TelemetryBatch\x1a\x1d.shunter.v1.TelemetryResponse(\x01\x12H\n\tListNodes\x12\x1c.shunter.v1.ListNodesRequest\x1a\x1d.shunter.v1.ListNodesResponse\x12\x37\n\x07GetNode\x12\x1a.shunter.v1.GetNodeRequest\x1a\x10.shunter.v1.Node\x12<\n\x05\x44rain\x12\x18.shunter.v1.DrainRequest\x1a\x19.shunter.v1.DrainResponse\x12?\n\x06Resume\x12\x19.shunter.v1.ResumeRequest\x1a\x1a.shunter.v1.ResumeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shunter.v1.nodes_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NODEHEALTH']._serialized_start=2893
-  _globals['_NODEHEALTH']._serialized_end=3062
+  _globals['_NODEHEALTH']._serialized_start=2911
+  _globals['_NODEHEALTH']._serialized_end=3080
   _globals['_GPUDESCRIPTION']._serialized_start=38
   _globals['_GPUDESCRIPTION']._serialized_end=161
   _globals['_MIGINSTANCE']._serialized_start=163
@@ -42,37 +42,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELDATTEMPT']._serialized_start=436
   _globals['_HELDATTEMPT']._serialized_end=494
   _globals['_REGISTERREQUEST']._serialized_start=497
-  _globals['_REGISTERREQUEST']._serialized_end=635
-  _globals['_REGISTERRESPONSE']._serialized_start=637
-  _globals['_REGISTERRESPONSE']._serialized_end=759
-  _globals['_GPUSAMPLE']._serialized_start=762
-  _globals['_GPUSAMPLE']._serialized_end=1500
-  _globals['_GPUPROCESS']._serialized_start=1502
-  _globals['_GPUPROCESS']._serialized_end=1567
-  _globals['_MIGSAMPLE']._serialized_start=1569
-  _globals['_MIGSAMPLE']._serialized_end=1644
-  _globals['_NODESAMPLE']._serialized_start=1647
-  _globals['_NODESAMPLE']._serialized_end=2022
-  _globals['_TELEMETRYBATCH']._serialized_start=2024
-  _globals['_TELEMETRYBATCH']._serialized_end=2117
-  _globals['_TELEMETRYRESPONSE']._serialized_start=2119
-  _globals['_TELEMETRYRESPONSE']._serialized_end=2155
-  _globals['_NODE']._serialized_start=2158
-  _globals['_NODE']._serialized_end=2569
-  _globals['_LISTNODESREQUEST']._serialized_start=2571
-  _globals['_LISTNODESREQUEST']._serialized_end=2628
-  _globals['_LISTNODESRESPONSE']._serialized_start=2630
-  _globals['_LISTNODESRESPONSE']._serialized_end=2707
-  _globals['_GETNODEREQUEST']._serialized_start=2709
-  _globals['_GETNODEREQUEST']._serialized_end=2739
-  _globals['_DRAINREQUEST']._serialized_start=2741
-  _globals['_DRAINREQUEST']._serialized_end=2810
-  _globals['_DRAINRESPONSE']._serialized_start=2812
-  _globals['_DRAINRESPONSE']._serialized_end=2841
-  _globals['_RESUMEREQUEST']._serialized_start=2843
-  _globals['_RESUMEREQUEST']._serialized_end=2872
-  _globals['_RESUMERESPONSE']._serialized_start=2874
-  _globals['_RESUMERESPONSE']._serialized_end=2890
-  _globals['_NODES']._serialized_start=3065
-  _globals['_NODES']._serialized_end=3475
+  _globals['_REGISTERREQUEST']._serialized_end=653
+  _globals['_REGISTERRESPONSE']._serialized_start=655
+  _globals['_REGISTERRESPONSE']._serialized_end=777
+  _globals['_GPUSAMPLE']._serialized_start=780
+  _globals['_GPUSAMPLE']._serialized_end=1518
+  _globals['_GPUPROCESS']._serialized_start=1520
+  _globals['_GPUPROCESS']._serialized_end=1585
+  _globals['_MIGSAMPLE']._serialized_start=1587
+  _globals['_MIGSAMPLE']._serialized_end=1662
+  _globals['_NODESAMPLE']._serialized_start=1665
+  _globals['_NODESAMPLE']._serialized_end=2040
+  _globals['_TELEMETRYBATCH']._serialized_start=2042
+  _globals['_TELEMETRYBATCH']._serialized_end=2135
+  _globals['_TELEMETRYRESPONSE']._serialized_start=2137
+  _globals['_TELEMETRYRESPONSE']._serialized_end=2173
+  _globals['_NODE']._serialized_start=2176
+  _globals['_NODE']._serialized_end=2587
+  _globals['_LISTNODESREQUEST']._serialized_start=2589
+  _globals['_LISTNODESREQUEST']._serialized_end=2646
+  _globals['_LISTNODESRESPONSE']._serialized_start=2648
+  _globals['_LISTNODESRESPONSE']._serialized_end=2725
+  _globals['_GETNODEREQUEST']._serialized_start=2727
+  _globals['_GETNODEREQUEST']._serialized_end=2757
+  _globals['_DRAINREQUEST']._serialized_start=2759
+  _globals['_DRAINREQUEST']._serialized_end=2828
+  _globals['_DRAINRESPONSE']._serialized_start=2830
+  _globals['_DRAINRESPONSE']._serialized_end=2859
+  _globals['_RESUMEREQUEST']._serialized_start=2861
+  _globals['_RESUMEREQUEST']._serialized_end=2890
+  _globals['_RESUMERESPONSE']._serialized_start=2892
+  _globals['_RESUMERESPONSE']._serialized_end=2908
+  _globals['_NODES']._serialized_start=3083
+  _globals['_NODES']._serialized_end=3493
 # @@protoc_insertion_point(module_scope)

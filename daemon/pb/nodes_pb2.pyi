@@ -79,16 +79,18 @@ class HeldAttempt(_message.Message):
     def __init__(self, job: _Optional[int] = ..., attempt: _Optional[int] = ..., phase: _Optional[str] = ...) -> None: ...
 
 class RegisterRequest(_message.Message):
-    __slots__ = ("node", "description", "held", "instance")
+    __slots__ = ("node", "description", "held", "instance", "state_id")
     NODE_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    STATE_ID_FIELD_NUMBER: _ClassVar[int]
     node: str
     description: NodeDescription
     held: _containers.RepeatedCompositeFieldContainer[HeldAttempt]
     instance: str
-    def __init__(self, node: _Optional[str] = ..., description: _Optional[_Union[NodeDescription, _Mapping]] = ..., held: _Optional[_Iterable[_Union[HeldAttempt, _Mapping]]] = ..., instance: _Optional[str] = ...) -> None: ...
+    state_id: str
+    def __init__(self, node: _Optional[str] = ..., description: _Optional[_Union[NodeDescription, _Mapping]] = ..., held: _Optional[_Iterable[_Union[HeldAttempt, _Mapping]]] = ..., instance: _Optional[str] = ..., state_id: _Optional[str] = ...) -> None: ...
 
 class RegisterResponse(_message.Message):
     __slots__ = ("registration", "fencing_token", "heartbeat_s", "lease_s", "telemetry_s")

@@ -8,6 +8,7 @@ import os
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 SIGKILL = 9
 PAGE_GIB = os.sysconf("SC_PAGE_SIZE") / 2**30
+HAS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -39,11 +40,12 @@ def descendants(pid: int) -> list[int]:
     """Every process below ``pid``, parents first. What forks meanwhile may be missing: ask again."""
     found: list[int] = []
     todo = [pid]
+    below = None if HAS_CHILDREN else _by_parent()
     while todo:
         parent = todo.pop()
-        for child in _children(parent):
-            found.append(child)
-            todo.append(child)
+        children = _children(parent) if below is None else below.get(parent, [])
+        found += children
+        todo += children
     return found
 
 
@@ -56,6 +58,21 @@ def _children(pid: int) -> list[int]:
     except OSError:
         pass  # it has just ended
     return children
+
+
+def _by_parent() -> dict[int, list[int]]:
+    """The children of all processes, for kernels without ``children`` files."""
+    below: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                parent = int(file.read().rpartition(b")")[2].split()[1])
+        except OSError:
+            continue
+        below.setdefault(parent, []).append(int(name))
+    return below
 
 
 def kill_all(pids: list[int]) -> None:

@@ -74,8 +74,8 @@ def _limit(limits: list) -> None:  # type: ignore[type-arg]
 
 
 def _become(order: dict) -> None:  # type: ignore[type-arg]
-    if os.geteuid() == 0:
-        # The shim of a privileged agent is spared when memory runs out; its tasks are not.
+    if os.geteuid() == 0 and _is_spared():
+        # The shim is spared when memory runs out; its tasks are not.
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
             file.write("0")
     if order["uid"] is not None:
@@ -83,6 +83,11 @@ def _become(order: dict) -> None:  # type: ignore[type-arg]
         os.setresgid(order["gid"], order["gid"], order["gid"])
         os.setresuid(order["uid"], order["uid"], order["uid"])
     os.umask(0o022)
+
+
+def _is_spared() -> bool:
+    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+        return int(file.read()) < 0
 
 
 def _die_with(shim: int) -> None:

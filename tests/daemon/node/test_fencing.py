@@ -73,7 +73,7 @@ def test_a_daemon_that_is_down_ends_nobodys_jobs(peers: Peers, agents: Agents) -
         time.sleep(0.05)
     second = peers(lease_s=LEASE_S, port=port)
     wait_for(lambda: second.registrations)
-    assert [(one.job, one.phase) for one in second.registrations[0].held] == [(1, "PHASE_STARTED")]
+    assert [(one.job, one.phase) for one in second.registrations[0].held] == [(1, "started")]
     second.stop(1, grace_s=0)
     assert second.await_report(1, ENDED).end == pb.Report.END_STOPPED
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import random
 import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from shunter.daemon.node.shim import records
+from shunter.daemon.node.shim import processes, records
 from shunter.daemon.node.shim.lease import boot_id
 from shunter.daemon.node.shim.processes import start_time
 from tests.daemon.node.peer import ENDED, READY, STARTED, AgentProcess, Peer, alive, pb, wait_for
@@ -55,8 +57,8 @@ def test_an_agent_that_is_killed_finds_its_jobs_again(peers: Peers, agents: Agen
     agent.start()
     wait_for(lambda: len(peer.registrations) == 2)
     held = {(one.job, one.attempt): one.phase for one in peer.registrations[1].held}
-    assert held.pop((1, 1)) in ("PHASE_STARTED", "PHASE_ENDED")
-    assert held == {(2, 1): "PHASE_STARTED", (3, 1): "PHASE_READY"}
+    assert held.pop((1, 1)) in ("started", "ended")
+    assert held == {(2, 1): "started", (3, 1): "ready"}
     assert peer.await_report(1, ENDED).exit_code == 4
     assert alive(int(pids[1]))
     peer.send(go=pb.Go(job=3, attempt=1, fencing_token=1))
@@ -228,6 +230,19 @@ def test_a_record_that_is_half_written_is_none(tmp_path: Path) -> None:
     told.close()
 
 
+def test_descendants_are_found_without_the_kernels_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = subprocess.Popen(["sh", "-c", "sleep 1000 & wait"])
+    try:
+        found = wait_for(lambda: len(pids := processes.descendants(os.getpid())) >= 2 and pids)
+        monkeypatch.setattr(processes, "HAS_CHILDREN", False)
+        assert set(processes.descendants(os.getpid())) == set(found)
+        assert child.pid in found
+    finally:
+        processes.kill_all(processes.descendants(child.pid))
+        child.kill()
+        child.wait()
+
+
 def test_a_shim_costs_little(peers: Peers, agents: Agents) -> None:
     peer = peers(lease_s=20.0)
     agent = agents("--daemon", peer.address)
@@ -237,3 +252,40 @@ def test_a_shim_costs_little(peers: Peers, agents: Agents) -> None:
     assert int(status.split("VmRSS:")[1].split()[0]) < 14 * 1024
     peer.stop(1, grace_s=0)
     peer.await_report(1, ENDED)
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.slow)])
+def test_agents_killed_at_any_moment_lose_and_double_nothing(
+    tmp_path: Path, peers: Peers, agents: Agents, kills: int
+) -> None:
+    ran = tmp_path / "ran"
+    ran.mkdir()
+    draw = random.Random(6)
+    peer = peers(lease_s=30.0)
+    agent = agents("--daemon", peer.address)
+    jobs: list[int] = []
+    before = 0
+    for round_ in range(kills + 1):
+        wait_for(lambda number=before: peer.sessions > number)
+        known = {one.job for one in peer.registrations[-1].held}
+        again = [job for job in jobs if job not in known and not peer.of(job, ENDED)]
+        new = list(range(len(jobs) + 1, len(jobs) + 9))
+        jobs += new
+        for job in again + new:  # what the agent does not hold is ordered again, as the daemon would
+            peer.assign(job, "sh", "-c", f"echo $$ >> {ran}/{job}; sleep 0.1")
+        if round_ < kills:
+            time.sleep(draw.uniform(0.0, 0.15))  # the moment of the kill: any
+            agent.kill()
+            before = peer.sessions
+            agent.start()
+    lost = 0
+    for job in jobs:
+        end = peer.await_report(job, ENDED)
+        times = len((ran / str(job)).read_text().split()) if (ran / str(job)).exists() else 0
+        assert times <= 1, f"job {job} ran {times} times"
+        lost += times == 0
+        assert (end.end == pb.Report.END_EXITED) == (times == 1), f"job {job}: {end}"
+        assert len({report.at_unix_s for report in peer.of(job, ENDED)}) == 1
+    assert lost <= kills  # only one whose start the kill has cut in two
+    assert len({one.state_id for one in peer.registrations}) == 1
+    assert len({one.instance for one in peer.registrations}) == kills + 1
