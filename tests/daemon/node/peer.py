@@ -142,6 +142,7 @@ class Peer(agent_pb2_grpc.AgentServicer, nodes_pb2_grpc.NodesServicer):
         self._loop.call_soon_threadsafe(self._out.put_nowait, pb.DaemonMessage(**message))
 
     def hang_up(self) -> None:
+        wait_for(lambda: self._out is not None)
         self._loop.call_soon_threadsafe(self._out.put_nowait, None)
 
     def assign(self, job: int, *command: str, attempt: int = 1, **more: Any) -> None:
