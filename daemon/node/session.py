@@ -127,8 +127,8 @@ class Sessions:
         """One session; returns when it is over."""
         settings = self._settings
         async with channel_of(settings, address) as channel:
-            nodes: Any = nodes_pb2_grpc.NodesStub(channel)  # type: ignore[no-untyped-call]
-            agent: Any = agent_pb2_grpc.AgentStub(channel)  # type: ignore[no-untyped-call]
+            nodes: Any = nodes_pb2_grpc.NodesStub(channel)
+            agent: Any = agent_pb2_grpc.AgentStub(channel)
             request = await self._register()
             length_s = self._state.lease.length_s
             timeout_s = min(CALL_TIMEOUT_S, max(length_s / 2, 0.5)) if length_s else CALL_TIMEOUT_S
