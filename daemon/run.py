@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
@@ -90,6 +91,7 @@ class Daemon:
             DaemonError: The store cannot be opened, or another daemon has it.
             OSError: The address cannot be listened on.
         """
+        _spare_collections()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.ask_to_stop)
@@ -243,6 +245,12 @@ class Daemon:
         self.config = config
         leader.apply(conduct_of(config))
         return changes, later
+
+
+def _spare_collections() -> None:
+    """Look for cycles seldom: jobs, which are many and live long, have none, and each look goes through all of them."""
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def _release(lease: Lease, token: int) -> None:

@@ -93,7 +93,8 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             return
         step = Step()
         heard(leader.state, step, leader.clock.now_s(), node, leader.conduct.leases)
-        leader.write(step)
+        if step.change.nodes:
+            leader.write(step)
         grant = agent_pb2.Grant(
             sequence=heartbeat.sequence, lease_s=leader.conduct.leases.lease_s, fencing_token=leader.token
         )

@@ -43,13 +43,14 @@ class LiveCluster:
     Args:
         folder: For everything.
         config: Sections of the daemon's configuration.
-        agent_address: Where agents connect, when not straight to the daemon.
+
+    `agent_addresses` is where agents connect: straight to the daemon unless a test says otherwise.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any] | None = None, agent_address: str = "") -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
         self.address = f"127.0.0.1:{free_port()}"
-        self.agent_address = agent_address or self.address
+        self.agent_addresses = [self.address]
         self.config = folder / "daemon.yaml"
         self.config.write_text(yaml.safe_dump({"leases": SHORT_LEASES, **(config or {})}))
         self.state = folder / "daemon"
@@ -77,7 +78,8 @@ class LiveCluster:
         options = [f"--{key.replace('_', '-')}={value}" for key, value in what.items()]
         root = ["--allow-root"] if os.geteuid() == 0 else []
         state = str(self.folder / name)
-        command = ["node", "--daemon", self.agent_address, "--name", name, "--state", state, *options, *root]
+        daemons = [word for address in self.agent_addresses for word in ("--daemon", address)]
+        command = ["node", *daemons, "--name", name, "--state", state, *options, *root]
         self._nodes[name] = self._run(command, f"{name}.log")
 
     def kill_node(self, name: str, number: int = signal.SIGKILL) -> None:
