@@ -103,6 +103,14 @@ class UserLimits(Section):
     batch: Count = Field(default=10_000, description="Jobs of one call, or of one array.")
 
 
+class Retention(Section):
+    """What is forgotten, and when."""
+
+    jobs_days: Positive = Field(default=90.0, description="Jobs that ended so long ago, and keys used so long ago.")
+    events: Count = Field(default=5_000_000, description="Newest events that are kept, whatever their age.")
+    every_s: Positive = Field(default=3600.0, description="How often it is looked for what is to be forgotten.")
+
+
 class Config(Section):
     """All of it."""
 
@@ -113,6 +121,7 @@ class Config(Section):
     queues: tuple[Queue, ...] = Field(default=(Queue(name="default"),), description="Queues.", min_length=1)
     groups: tuple[Group, ...] = Field(default=(), description="Quotas of groups; a group that is not named has none.")
     leases: Leases = Field(default_factory=Leases, description="Nodes that fall silent.")
+    retention: Retention = Field(default_factory=Retention, description="What is forgotten, and when.")
     limits: UserLimits = Field(default_factory=UserLimits, description="Of users.")
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from shunter.daemon.planner import Planner
 from shunter.daemon.service.access import Access
 from shunter.daemon.service.server import Server
 from shunter.daemon.store.lease import Lease, open_lease
+from shunter.daemon.store.retention import prune
 from shunter.daemon.store.sql_store import SqlStore, open_store
 from shunter.scheduler.errors import ShunterError
 
@@ -164,18 +166,38 @@ class Daemon:
             await asyncio.to_thread(self._store.lead, token)
             leader.lead(self._store, token)
         log.info("leading", token=token)
+        forgetting = asyncio.create_task(self._forget(leader))
         renewing = asyncio.create_task(self._renew(lease, token))
         stopping = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait((renewing, stopping, leader.deposed), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            renewing.cancel()
-            stopping.cancel()
+            for task in (forgetting, renewing, stopping):
+                task.cancel()
         if not self._stop.is_set():
             assert self._store is not None
             await leader.step_down()
             await asyncio.to_thread(self._store.follow)
             log.warning("deposed", token=token)
+
+    async def _forget(self, leader: Leader) -> None:
+        """Now and then delete what is older than it has to be."""
+        over = threading.Event()
+        try:
+            while True:
+                rules = self.config.retention
+                await asyncio.sleep(rules.every_s)
+                assert self._store is not None
+                before_s = leader.clock.now_s() - rules.jobs_days * 86400.0
+                try:
+                    gone = await asyncio.to_thread(
+                        prune, self._store, before_s, rules.events, is_wanted=lambda: not over.is_set()
+                    )
+                    log.info("forgotten", jobs=gone.jobs, events=gone.events, keys=gone.idempotency)
+                except DaemonError as error:
+                    log.warning("not-forgotten", error=str(error))
+        finally:
+            over.set()
 
     async def _renew(self, lease: Lease, token: int) -> None:
         """Renew the lease; ends when it is lost, or could not be renewed in time."""

@@ -16,6 +16,7 @@ from shunter.daemon.service.convert import END_OF
 from shunter.daemon.service.logs import LogReaders
 from shunter.daemon.service.sessions import AgentSession, Sessions
 from shunter.daemon.service.status import streaming
+from shunter.daemon.specs import plain
 from shunter.daemon.steps.attempts import PartReport, report
 from shunter.daemon.steps.nodes import heard
 
@@ -111,7 +112,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             end=END_OF.get(said.end),
             exit_code=said.exit_code if said.HasField("exit_code") else None,
             signal=said.signal if said.HasField("signal") else None,
-            message=said.message,
+            message=plain(said.message),
         )
         report(leader.state, step, leader.clock.now_s(), session.node, part)
         leader.write(step)

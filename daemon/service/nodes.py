@@ -14,7 +14,7 @@ from shunter.daemon.service.convert import node_message
 from shunter.daemon.service.paging import page_of, page_token
 from shunter.daemon.service.sessions import Registration, Sessions
 from shunter.daemon.service.status import unary
-from shunter.daemon.specs import NAME
+from shunter.daemon.specs import NAME, plain
 from shunter.daemon.steps.nodes import drain, register, resume
 from shunter.daemon.telemetry import Telemetry
 
@@ -51,8 +51,8 @@ class NodesService(nodes_pb2_grpc.NodesServicer):
             register,
             request.node,
             request.description,
-            instance=request.instance,
-            state_id=request.state_id,
+            instance=plain(request.instance, 128),
+            state_id=plain(request.state_id, 128),
             held=held,
             rules=leases,
         )
@@ -115,7 +115,7 @@ class NodesService(nodes_pb2_grpc.NodesServicer):
         self._access.caller(context).require(Role.OPERATOR)
         node = self._find(request.node)
         deadline_s = request.deadline_unix_s or None
-        jobs = await self._leader.perform(drain, node, request.reason[:500] or "drained", deadline_s)
+        jobs = await self._leader.perform(drain, node, plain(request.reason) or "drained", deadline_s)
         return nodes_pb2.DrainResponse(jobs=jobs)
 
     @unary

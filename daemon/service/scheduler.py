@@ -22,12 +22,14 @@ from shunter.daemon.service.repeats import Repeats
 from shunter.daemon.service.sessions import Sessions
 from shunter.daemon.service.status import streaming, unary
 from shunter.daemon.service.watching import Hub
-from shunter.daemon.specs import complete
+from shunter.daemon.specs import complete, plain
 from shunter.daemon.steps.jobs import cancel, reprioritise
 from shunter.daemon.steps.submit import Array, Key, submit
 from shunter.daemon.store.rows import IdempotencyRow, JobQuery, StoredJob
 
 MAX_KEY = 128
+MAX_UNDER_WAY = 20_000
+"""Changes that wait to be stored: beyond it submissions are refused, so that a slow disk does not fill the memory."""
 FOLLOW_S = 5.0
 """Between two looks whether the job that somebody follows has ended."""
 
@@ -104,12 +106,14 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
         caller.require(Role.SUBMITTER, Role.OPERATOR)
         leader = self._leader
         leader.refuse_when_failed()
+        if leader.store.num_waiting > MAX_UNDER_WAY:
+            raise LimitError(f"{leader.store.num_waiting} changes wait for the disk; try again in a moment")
         if not request.idempotency_key:
             return await self._make(caller, specs, array, None)
         digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
         key = Key(request.idempotency_key, digest)
-        if len(key.key) > MAX_KEY:
-            raise InvalidError(f"idempotency_key: has more than {MAX_KEY} characters")
+        if len(key.key) > MAX_KEY or not key.key.isprintable():
+            raise InvalidError(f"idempotency_key: has more than {MAX_KEY} characters, or some that cannot be printed")
         asked = (caller.user, key.key)
         try:
             before = await self._repeats.begin(asked)
@@ -186,7 +190,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
         async with self._leader.step() as (state, step, now_s):
             for job in live:
                 if job.id in state.jobs:  # an earlier one's end may have taken it along
-                    cancel(state, step, now_s, job, request.reason[:500])
+                    cancel(state, step, now_s, job, plain(request.reason))
         return scheduler_pb2.CancelResponse(cancelled=[job.id for job in live], ended=ended)
 
     @unary
