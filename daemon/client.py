@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 
+from shunter.daemon.channel import LEADER_KEY, OPTIONS, credentials_of
 from shunter.daemon.errors import (
     ConflictError,
     DaemonError,
@@ -24,21 +25,8 @@ from shunter.daemon.errors import (
     NotFoundError,
     UnauthenticatedError,
 )
-from shunter.scheduler.errors import ConfigError, UsageError
+from shunter.scheduler.errors import UsageError
 
-LEADER_KEY = "shunter-leader"
-"""Trailing metadata of a daemon that does not lead: where the leader is."""
-MAX_MESSAGE_BYTES = 32 * 2**20
-OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    # A proxy that an environment names for the web is not on the way to the daemon.
-    ("grpc.enable_http_proxy", 0),
-)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 STREAM_S = 300.0
 """A stream is opened anew after so long."""
@@ -92,7 +80,7 @@ class Client:
 
     def __init__(self, target: Target, tell: Callable[[str], None] = lambda _: None) -> None:
         self._target, self._tell = target, tell
-        self._credentials = _credentials(target)
+        self._credentials = credentials_of(target.ca, target.cert, target.key)
         self._metadata = (("authorization", f"Bearer {target.token}"),) if target.token else ()
         self._channels: dict[str, grpc.Channel] = {}
         self._address = target.addresses[0]
@@ -243,40 +231,3 @@ class _Tries:
             client._tell(f"{told}; trying for {self._until_s - time.monotonic():.0f} s more")
         client.pause(self._number)
         self._number += 1
-
-
-def _credentials(target: Target) -> grpc.ChannelCredentials | None:
-    if target.ca is None:
-        if target.cert is not None or target.key is not None:
-            raise ConfigError("--cert, --key: a certificate of one's own needs --ca, the daemon's")
-        return None
-    if (target.cert is None) != (target.key is None):
-        raise ConfigError("--cert, --key: one is of no use without the other")
-    return grpc.ssl_channel_credentials(
-        root_certificates=_read(target.ca),
-        private_key=None if target.key is None else _read(target.key),
-        certificate_chain=None if target.cert is None else _read(target.cert),
-    )
-
-
-def read_token(path: Path | None) -> str:
-    """The token in a file, without the line's end; empty without a file.
-
-    Raises:
-        ConfigError: The file cannot be read, or does not hold one word.
-    """
-    if path is None:
-        return ""
-    words = _read(path).split()
-    if len(words) != 1:
-        raise ConfigError(f"{path}: expected one token, found {len(words)} words")
-    if not words[0].isascii():
-        raise ConfigError(f"{path}: a token has letters and digits only")
-    return words[0].decode("ascii")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as problem:
-        raise ConfigError(f"{path}: cannot be read: {problem.strerror}") from None

@@ -95,7 +95,9 @@ def report(state: LiveState, step: Step, now_s: float, node: str, said: PartRepo
         return
     assert job is not None
     assert attempt is not None
-    part.fence_s = None
+    if part.fence_s is not None:
+        part.fence_s = None
+        step.change.attempts.append(attempt_row(job))
     if said.phase is Phase.ENDED:
         part.end = said.end or End.LOST
         part.exit_code, part.signal, part.message = said.exit_code, said.signal, said.message[:500]

@@ -27,6 +27,7 @@ from shunter.cli.live_policy import app as policy_app
 from shunter.cli.live_submit import submit_command
 from shunter.cli.live_top import top_command
 from shunter.cli.models import app as models_app
+from shunter.cli.node import node_command
 from shunter.cli.simulate import simulate_command
 from shunter.cli.traces import app as traces_app
 from shunter.cli.train import app as train_app
@@ -58,6 +59,7 @@ app.command("nodes", rich_help_panel=LIVE)(nodes_command)
 app.command("top", rich_help_panel=LIVE)(top_command)
 app.command("drain", rich_help_panel=LIVE)(drain_command)
 app.command("resume", rich_help_panel=LIVE)(resume_command)
+app.command("node", rich_help_panel=LIVE)(node_command)
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(daemon_app, name="daemon", rich_help_panel=LIVE)
 app.add_typer(policy_app, name="policy", rich_help_panel=LIVE)

@@ -69,7 +69,8 @@ class Connection:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from shunter.cli.console import note
         from shunter.cli.spans import span_s
-        from shunter.daemon.client import Client, Target, read_token
+        from shunter.daemon.channel import read_token
+        from shunter.daemon.client import Client, Target
         from shunter.scheduler.errors import UsageError
 
         given = [part.strip() for item in self.address or () for part in item.split(",") if part.strip()]

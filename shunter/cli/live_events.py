@@ -21,7 +21,7 @@ COLOUR_OF = {
 def events_command(
     connection: Connection,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Also those to come, until Ctrl-C.")] = False,
-    job: Annotated[list[str] | None, typer.Option("--job", metavar="ID", help="Only of this one; repeatable.")] = None,
+    job: Annotated[list[str] | None, typer.Option("--job", metavar="ID", help="Only of this one.")] = None,
     user: Annotated[str, typer.Option("--user", help="Only of this user's jobs.")] = "",
     after: Annotated[
         int | None, typer.Option("--after", min=0, metavar="NUMBER", help="From the one after this event on.")

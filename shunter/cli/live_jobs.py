@@ -30,7 +30,7 @@ def queue_command(
     connection: Connection,
     everything: Annotated[bool, typer.Option("--all", help="Also jobs that have ended.")] = False,
     finished: Annotated[bool, typer.Option("--finished", help="Only jobs that have ended.")] = False,
-    state: Annotated[list[str] | None, typer.Option("--state", help="Only these; repeatable.")] = None,
+    state: Annotated[list[str] | None, typer.Option("--state", help="Only these.")] = None,
     user: Annotated[str, typer.Option("--user", help="Only this user's.")] = "",
     queue: Annotated[str, typer.Option("--queue", help="Only this queue's.")] = "",
     group: Annotated[str, typer.Option("--group", help="Only this group's.")] = "",

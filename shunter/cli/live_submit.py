@@ -34,7 +34,7 @@ def submit_command(
     group: Annotated[str, typer.Option("--group", help="Whose quota it counts in.")] = "",
     priority: Annotated[int, typer.Option("--priority", help="A higher one goes first, always.")] = 0,
     env: Annotated[
-        list[str] | None, typer.Option("--env", metavar="K=V", help="Variable; K alone takes your value. Repeatable.")
+        list[str] | None, typer.Option("--env", metavar="K=V", help="Variable; K alone takes your value.")
     ] = None,
     chdir: Annotated[
         Path | None, typer.Option("--chdir", help="Working directory on the nodes. Default: one of the job's own.")
@@ -60,7 +60,7 @@ def submit_command(
     ] = None,
     after_ok: Annotated[
         list[str] | None,
-        typer.Option("--after-ok", metavar="ID", help="When that job has completed. Repeatable.", rich_help_panel=WHEN),
+        typer.Option("--after-ok", metavar="ID", help="When that job has completed.", rich_help_panel=WHEN),
     ] = None,
     after_any: Annotated[
         list[str] | None,

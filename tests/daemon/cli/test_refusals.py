@@ -40,7 +40,7 @@ from tests.daemon.cli.conftest import Daemon, Live
         (("queue", "--address", "nowhere"), 2, ("--address", "'nowhere'")),
         (("queue", "--timeout", "0"), 2, ("--timeout",)),
         (("queue", "--token-file", "/nowhere"), 2, ("/nowhere", "No such file")),
-        (("queue", "--cert", "/nowhere"), 2, ("--ca",)),
+        (("queue", "--cert", "/nowhere"), 2, ("ca",)),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
 )

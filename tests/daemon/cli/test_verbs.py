@@ -24,7 +24,7 @@ def submitted(live: Live, *arguments: str) -> int:
 
 def test_submit_prints_the_id_alone_and_the_job_ends(live: Live) -> None:
     job = submitted(live, "--gpus", "1", "--name", "small", "--", "python", "train.py", "--epochs", "3")
-    state = until(lambda: (live("show", job, "--json").document["state"] == "completed"), FIRST_S)
+    state = until(lambda: live("show", job, "--json").document["state"] == "completed", FIRST_S)
     assert state
     found = live("show", job, "--json").document
     assert found["spec"]["command"] == ["python", "train.py", "--epochs", "3"]
