@@ -18,8 +18,8 @@ from shunter.daemon.service.convert import job_message
 from shunter.daemon.service.explaining import Explainer
 from shunter.daemon.service.logs import LogReaders
 from shunter.daemon.service.paging import number_of, page_of, page_token
-from shunter.daemon.service.sessions import AgentSession, Sessions
 from shunter.daemon.service.repeats import Repeats
+from shunter.daemon.service.sessions import AgentSession, Sessions
 from shunter.daemon.service.status import streaming, unary
 from shunter.daemon.service.watching import Hub
 from shunter.daemon.specs import complete

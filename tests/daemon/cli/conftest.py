@@ -37,7 +37,7 @@ def until(condition: Callable[[], Any], within_s: float = 20.0) -> Any:
 
 
 class TalkingAgent(SimulatedAgent):
-    """Also has output of jobs: what their environment says under OUT, task by task, and LATER when they are followed."""
+    """Also has output of jobs: what their environment says under OUT, task by task, and under LATER at the end."""
 
     def _hear(self, message: agent_pb2.DaemonMessage) -> None:
         if message.WhichOneof("kind") == "log" and not message.log.cancel:

@@ -22,6 +22,10 @@ def submitted(live: Live, *arguments: str) -> int:
     return int(ran.out)
 
 
+def is_idle(live: Live) -> bool:
+    return live("queue", "--json").document["jobs"] == []
+
+
 def test_submit_prints_the_id_alone_and_the_job_ends(live: Live) -> None:
     job = submitted(live, "--gpus", "1", "--name", "small", "--", "python", "train.py", "--epochs", "3")
     state = until(lambda: live("show", job, "--json").document["state"] == "completed", FIRST_S)
@@ -89,7 +93,8 @@ def test_queue_shows_what_runs_then_what_waits(live: Live) -> None:
     assert [job["state"] for job in listed] == ["running", "running", "pending"]
     table = live("queue").out.splitlines()
     assert table[0].split() == ["ID", "NAME", "USER", "QUEUE", "STATE", "REASON", "TIME", "NEEDS", "NODES"]
-    assert "no-capacity" in table[3]
+    assert "third" in table[3]
+    until(lambda: "no-capacity" in live("queue").out.splitlines()[3])
     assert live("queue", "--name", "ECO", "--json").document["jobs"][0]["id"] == other
     assert "What it asks for is not free" in live("explain", waiting).out
     assert live("explain", waiting, "--json").document["place"] == 1
@@ -104,7 +109,7 @@ def test_queue_shows_what_runs_then_what_waits(live: Live) -> None:
     ]
     ran = live("cancel", running, other, waiting)
     assert ran.out.splitlines() == [f"{job} cancelled" for job in (running, other, waiting)]
-    until(lambda: live("queue", "--json").document["jobs"] == [])
+    until(lambda: is_idle(live))
     assert live("cancel", waiting, "--json").document == {"cancelled": [], "ended": [waiting]}
     finished = [job["id"] for job in live("queue", "--finished", "--limit", "3", "--json").document["jobs"]]
     assert finished == [waiting, other, running]
@@ -120,6 +125,7 @@ def test_pages_have_no_end(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_drain_and_resume(live: Live) -> None:
+    until(lambda: is_idle(live))
     assert live("drain", "gpu-2", "--reason", "new fan").out == "gpu-2 gets no new work and is empty\n"
     lines = live("nodes").out.splitlines()
     assert "draining" in lines[2]
@@ -148,7 +154,7 @@ def test_logs_of_all_tasks_and_of_one(live: Live, spawned: Spawn) -> None:
 
 
 def test_logs_are_followed_to_the_end(live: Live, spawned: Spawn) -> None:
-    job = submitted(live, "--env", "OUT=begun", "--env", "LATER=done\n", "--env", "S=1", "--begin", "+1s", "--", "x")
+    job = submitted(live, "--env", "OUT=begun", "--env", "LATER=done\n", "--env", "S=1", "--begin", "+4s", "--", "x")
     out, err = spawned("logs", str(job), "-f").communicate(timeout=30)
     assert out == "task 0: begun\ndone\n"
     assert "waits (begin-time)" in err
