@@ -35,7 +35,7 @@ READY_S = 300.0
 """The first decision after an installation waits for the compiler."""
 DONE_S = 180.0
 COMPLETED = 5
-# Each attempt writes down when it begins and ends, so that the claim that nothing ran twice does not rest on the daemon.
+# Each attempt writes down when it begins and ends: that nothing ran twice does not rest on what the daemon says.
 SCRIPT = (
     'echo "$SHUNTER_JOB_ID $SHUNTER_ATTEMPT begin $(date +%s.%N)" >> "$LEDGER"; sleep "$0"; '
     'echo "$SHUNTER_JOB_ID $SHUNTER_ATTEMPT end $(date +%s.%N)" >> "$LEDGER"'
@@ -267,9 +267,7 @@ def _play(client: Client, cluster: Cluster) -> Figures:
                 screen.say(f"{VICTIM} is killed (SIGKILL), and with it jobs {', '.join(map(str, sorted(hit)))}")
             if killed_s and not noticed_s and any(n.name == VICTIM and n.health == 4 for n in nodes):
                 noticed_s = time.time()
-                screen.say(
-                    f"{VICTIM} is held for failed {noticed_s - killed_s:.1f} s after the kill; its jobs wait again"
-                )
+                screen.say(f"{VICTIM} is held for failed {noticed_s - killed_s:.1f} s later; its jobs wait again")
             if ended == len(jobs) and noticed_s:
                 screen.say("all jobs have ended")
                 return _figures(jobs, ledger, begun_s, killed_s, noticed_s)
