@@ -11,7 +11,7 @@ import grpc.aio
 
 from shunter.scheduler.errors import ConfigError
 
-MAX_MESSAGE_BYTES = 16 * 2**20
+MAX_MESSAGE_BYTES = 32 * 2**20
 LEADER_KEY = "shunter-leader"
 """Trailing metadata of an answer UNAVAILABLE by a daemon that does not lead: where the leader is."""
 OPTIONS: tuple[tuple[str, int], ...] = (
@@ -49,18 +49,29 @@ def open_channel(
     """
     interceptors: list[Any] = [_bearer(token, kind) for kind in _KINDS] if token else []
     options = list(OPTIONS)
+    credentials = credentials_of(ca, cert, key)
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
+    return grpc.aio.secure_channel(address, credentials, options=options, interceptors=interceptors)
+
+
+def credentials_of(ca: Path | None, cert: Path | None, key: Path | None) -> grpc.ChannelCredentials | None:
+    """What a connection is encrypted with; None: it is not.
+
+    Raises:
+        ConfigError: As ``open_channel``.
+    """
     if ca is None:
         if cert is not None or key is not None:
             raise ConfigError("cert, key: a certificate of our own needs the daemon's ca")
-        return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
+        return None
     if (cert is None) != (key is None):
         raise ConfigError("cert, key: one is of no use without the other")
-    credentials = grpc.ssl_channel_credentials(
+    return grpc.ssl_channel_credentials(
         root_certificates=_read(ca),
         private_key=None if key is None else _read(key),
         certificate_chain=None if cert is None else _read(cert),
     )
-    return grpc.aio.secure_channel(address, credentials, options=options, interceptors=interceptors)
 
 
 def leader_in(error: grpc.aio.AioRpcError) -> str:

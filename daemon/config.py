@@ -6,7 +6,7 @@ are the descriptions here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -214,6 +214,59 @@ def _keys_at(location: Sequence[int | str]) -> list[str]:
                 return []
             model = inner[0]
     return list(model.model_fields)
+
+
+def example() -> str:
+    """A file with every key at its default, each below what it means."""
+    lines = ["# Configuration of `shunter daemon`: every key there is, at its default. A file needs only what differs."]
+    return "\n".join([*lines, *_example_of(Config, Config(), 0)]) + "\n"
+
+
+def _example_of(model: type[BaseModel], values: BaseModel | None, depth: int) -> Iterator[str]:
+    """Lines of one section; without values, as of an item that a list does not have by default."""
+    indent = "  " * depth
+    for name, field in model.model_fields.items():
+        if depth == 0:
+            yield ""
+        yield f"{indent}# {field.description}"
+        value = None if values is None else getattr(values, name)
+        if values is None:
+            value = None if field.is_required() else field.get_default(call_default_factory=True)
+        item = _item_of(field.annotation)
+        if isinstance(value, BaseModel):
+            yield f"{indent}{name}:"
+            yield from _example_of(type(value), value, depth + 1)
+        elif item is not None and value:
+            yield f"{indent}{name}:"
+            for each in value:
+                yield from _as_item(list(_example_of(item, each, depth + 2)), depth)
+        elif item is not None:
+            yield f"{indent}{name}: []"
+            yield f"{indent}# {name}:"
+            yield from (f"{indent}# {line}" for line in _as_item(list(_example_of(item, None, 2)), 0))
+        else:
+            yield f"{indent}{name}: {_yaml_of('NAME' if value is None and values is None else value)}"
+
+
+def _item_of(annotation: Any) -> type[BaseModel] | None:
+    """What a list is of, where that is a section."""
+    items = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
+    return items[0] if items else None
+
+
+def _as_item(lines: list[str], depth: int) -> Iterator[str]:
+    """Lines of a section as an item: the dash stands before the first key, comments before it stay above."""
+    first = next(i for i, line in enumerate(lines) if not line.lstrip().startswith("#"))
+    dash = "  " * (depth + 1) + "- "
+    for i, line in enumerate(lines):
+        yield dash + line[len(dash) :] if i == first else line
+
+
+def _yaml_of(value: Any) -> str:
+    import yaml
+
+    plain = list(value) if isinstance(value, tuple) else value
+    return str(yaml.safe_dump(plain, default_flow_style=True, width=10_000)).removesuffix("\n...\n").strip()
 
 
 def rules_of(config: Config) -> Rules:

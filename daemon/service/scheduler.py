@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from shunter.daemon.service.explaining import Explainer
 from shunter.daemon.service.logs import LogReaders
 from shunter.daemon.service.paging import number_of, page_of, page_token
 from shunter.daemon.service.repeats import Repeats
-from shunter.daemon.service.sessions import Sessions
+from shunter.daemon.service.sessions import AgentSession, Sessions
 from shunter.daemon.service.status import streaming, unary
 from shunter.daemon.service.watching import Hub
 from shunter.daemon.specs import complete, plain
@@ -30,8 +30,8 @@ from shunter.daemon.store.rows import IdempotencyRow, JobQuery, StoredJob
 MAX_KEY = 128
 MAX_UNDER_WAY = 20_000
 """Changes that wait to be stored: beyond it submissions are refused, so that a slow disk does not fill the memory."""
-FOLLOW_S = 5.0
-"""Between two looks whether the job that somebody follows has ended."""
+SILENCE_S = 5.0
+"""Between two looks whether the agents whose output somebody reads are still there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +279,8 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
         if caller.role is Role.SUBMITTER and request.user not in ("", caller.user):
             raise ForbiddenError("only viewers and operators see the jobs of other users")
         after = request.after if request.HasField("after") else None
-        async for told in self._hub.watch(after, frozenset(request.jobs), owner):
+        wanted = frozenset(request.jobs)
+        async for told in self._hub.watch(after, wanted, owner, until_now=request.until_now):
             yield told
 
     @unary
@@ -318,11 +319,11 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
     async def _read(
         self, request: scheduler_pb2.ReadLogsRequest, attempt: common_pb2.Attempt
     ) -> AsyncIterator[scheduler_pb2.LogChunk]:
-        number, replies = self._logs.begin()
-        nodes = [placement.node for placement in attempt.placement if placement.node in self._sessions.open]
+        there = {placement.node: self._sessions.open.get(placement.node) for placement in attempt.placement}
+        nodes = {node: session for node, session in there.items() if session is not None}
         if not nodes:
-            self._logs.end(number)
             raise ConflictError("none of the nodes that have the output is connected now")
+        number, replies = self._logs.begin()
         order = agent_pb2.LogRequest(
             request=number,
             job=request.job,
@@ -331,12 +332,16 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
             tail_bytes=request.tail_bytes,
             follow=request.follow,
         )
-        for node in nodes:
-            self._sessions.open[node].tell(agent_pb2.DaemonMessage(log=order))
+        for session in nodes.values():
+            session.tell(agent_pb2.DaemonMessage(log=order))
         open_nodes = len(nodes)
         try:
             while open_nodes:
-                reply = await replies.get()
+                try:
+                    reply = await asyncio.wait_for(replies.get(), SILENCE_S)
+                except TimeoutError:
+                    self._require_open(nodes, request.follow)
+                    continue
                 if reply.error:
                     raise NotFoundError(reply.error)
                 if reply.data or reply.missing:
@@ -346,10 +351,22 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
                 open_nodes -= reply.is_last
         finally:
             self._logs.end(number)
-            for node in nodes:
-                if node in self._sessions.open:
+            for node, session in nodes.items():
+                if self._sessions.open.get(node) is session:
                     over = agent_pb2.DaemonMessage(log=agent_pb2.LogRequest(request=number, cancel=True))
-                    self._sessions.open[node].tell(over)
+                    session.tell(over)
+
+    def _require_open(self, nodes: Mapping[str, AgentSession], follow: bool) -> None:
+        """Nothing has come for a while: does anybody still answer?
+
+        Raises:
+            ConflictError: A connection to an agent is gone, or no answer has come where all is there to be told.
+        """
+        lost = [node for node, session in nodes.items() if self._sessions.open.get(node) is not session]
+        if lost:
+            raise ConflictError(f"the connection to {lost[0]} was lost")
+        if not follow:
+            raise ConflictError(f"no output came from {', '.join(nodes)} for {SILENCE_S:g} s")
 
 
 def _array(asked: scheduler_pb2.ArrayRange, most: int) -> Array:
