@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import structlog
 
 from shunter.daemon.clock import SystemClock
@@ -21,7 +20,7 @@ from shunter.daemon.config import Config, conduct_of, limits_of, read_config
 from shunter.daemon.errors import ConflictError, DaemonError, FencedError, StoreError
 from shunter.daemon.leader import Leader
 from shunter.daemon.planner import Planner
-from shunter.daemon.service.access import Access
+from shunter.daemon.security.setting_up import Protection, protect
 from shunter.daemon.service.server import Server
 from shunter.daemon.store.lease import Lease, open_lease
 from shunter.daemon.store.sql_store import SqlStore, open_store
@@ -45,8 +44,6 @@ class Parts:
         overrides: What the command line says on top.
         state_dir: Folder for everything of this daemon.
         planner: Decides.
-        access: Who may call.
-        credentials: TLS; None: none.
         on_listening: Told the address when it serves.
     """
 
@@ -55,8 +52,6 @@ class Parts:
     overrides: Mapping[str, Any]
     state_dir: Path
     planner: Planner
-    access: Access
-    credentials: grpc.ServerCredentials | None = None
     on_listening: Callable[[str], None] = lambda _: None
 
 
@@ -93,6 +88,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.ask_to_stop)
+        protection = protect(self.config, self.parts.config_path, self.parts.state_dir)
         holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._lease = lease = await asyncio.to_thread(open_lease, self._url, holder=holder, address=self.config.listen)
         try:
@@ -105,7 +101,7 @@ class Daemon:
                 leader.follow(store, lease.current().address)
             else:
                 leader.lead(store, token)
-            await self._serve(leader, lease, token)
+            await self._serve(leader, lease, token, protection)
         finally:
             self.parts.planner.close()
             if self._store is not None:
@@ -124,19 +120,21 @@ class Daemon:
             raise StoreError(f"another daemon ({now.holder}, {now.address}) runs on this state folder")
         return token
 
-    async def _serve(self, leader: Leader, lease: Lease, token: int | None) -> None:
+    async def _serve(self, leader: Leader, lease: Lease, token: int | None, protection: Protection) -> None:
         server = Server(
             leader,
-            self.parts.access,
+            protection.access,
+            guard=protection.guard,
             limits=limits_of(self.config),
             telemetry_s=self.config.telemetry_s,
             reload=lambda: self._take_over(leader),
         )
         try:
-            port = await server.start(self.config.listen, self.parts.credentials)
+            port = await server.start(self.config.listen, protection.credentials)
         except RuntimeError as error:
             raise DaemonError(f"cannot listen on {self.config.listen}: {error}") from None
         host = self.config.listen.rpartition(":")[0]
+        take_away = protection.offer(f"{host}:{port}")
         self.parts.on_listening(f"{host}:{port}")
         try:
             while not self._stop.is_set():
@@ -147,7 +145,9 @@ class Daemon:
                 if not self._stop.is_set():
                     token = await self._next_token(lease)
         finally:
+            take_away()
             await server.stop()
+            protection.audit.close()
             was = leader.token if leader.leads else None
             await leader.step_down()
             if was is not None:
@@ -238,8 +238,9 @@ class Daemon:
         before, after = self.config.model_dump(), config.model_dump()
         for key in before:
             if before[key] != after[key]:
-                fixed = key in {"listen", "store", "telemetry_s", "limits"}
-                (later if fixed else changes).append(f"{key}: {before[key]} → {after[key]}")
+                fixed = key in {"listen", "store", "telemetry_s", "limits", "security", "metrics"}
+                what = "" if key == "store" else f": {before[key]} → {after[key]}"  # its URL may hold a password
+                (later if fixed else changes).append(f"{key}{what}")
         self.config = config
         leader.apply(conduct_of(config))
         return changes, later

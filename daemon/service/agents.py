@@ -46,6 +46,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
         first = await anext(aiter(incoming), None)
         if first is None or first.WhichOneof("kind") != "hello":
             raise InvalidError("a session begins with hello")
+        caller.require_node(first.hello.node)
         session = self._begin(first.hello)
         reading = asyncio.create_task(self._read(session, incoming))
         try:
@@ -81,7 +82,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
                 elif kind == "report":
                     self._report(session, message.report)
                 elif kind == "log":
-                    self._logs.reply(message.log)
+                    self._logs.reply(session.node, message.log)
         finally:
             session.end()
 

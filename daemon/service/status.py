@@ -45,6 +45,8 @@ async def refuse(context: Any, error: BaseException) -> None:
         if isinstance(error, errors.NotLeaderError) and error.address:
             context.set_trailing_metadata(((LEADER_KEY, error.address),))
         await context.abort(code_of(error), str(error))
+    if isinstance(error, NotImplementedError):
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this daemon does not have this method yet")
     log.exception("call-failed", exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, "an error of the daemon; its log has the details")
 
