@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging.handlers
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,10 @@ def told_of(message: Any) -> dict[str, Any]:
     if message is None or not hasattr(message, "DESCRIPTOR"):
         return {}
     told: dict[str, Any] = {}
-    for field in message.DESCRIPTOR.fields_by_name.keys() & set(TOLD):
+    known = message.DESCRIPTOR.fields_by_name
+    for field in TOLD:
+        if field not in known:
+            continue
         value = getattr(message, field)
         if isinstance(value, str):
             value = value[:MOST_TEXT]
@@ -58,7 +62,7 @@ def told_of(message: Any) -> dict[str, Any]:
             value = [int(one) for one in value[:MOST_IDS]] + (["…"] if len(value) > MOST_IDS else [])
         if value:
             told[field] = value
-    return dict(sorted(told.items()))
+    return told
 
 
 class AuditLog:
@@ -85,7 +89,7 @@ class AuditLog:
         try:
             path.touch(mode=0o600)
             path.chmod(0o600)
-            self._file = _File(path, maxBytes=max_bytes, backupCount=num_files, encoding="utf-8")
+            self._file = _File(path, maxBytes=max_bytes, backupCount=num_files, encoding="utf-8", delay=True)
         except OSError as problem:
             raise OutputError(f"{path}: cannot be written: {problem.strerror}") from None
 
@@ -148,4 +152,8 @@ class _File(logging.handlers.RotatingFileHandler):
         self.stream.flush()
         if self.stream.tell() >= self.maxBytes > 0:
             self.doRollover()
-            Path(self.baseFilename).chmod(0o600)
+
+    def _open(self) -> Any:
+        stream = super()._open()
+        os.fchmod(stream.fileno(), 0o600)
+        return stream

@@ -27,7 +27,8 @@ NOBODY = Identity(Caller("", Role.VIEWER))
 """Who calls a method that asks for no proof."""
 REFUSALS = frozenset((grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED))
 CODES = {code.value[0]: code for code in grpc.StatusCode}
-PASSED_ON = (grpc.aio.AbortError, grpc.aio.UsageError)
+PASSED_ON = grpc.aio.BaseError
+"""Aborts, and what gRPC raises when the caller has hung up."""
 
 
 class Meter(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -70,7 +70,7 @@ class Protection:
     audit: AuditLog
     credentials: grpc.ServerCredentials | None
     certificate: Path | None
-    _local: str = ""
+    _local: str = field(default="", repr=False)
 
     def offer(self, address: str) -> Callable[[], None]:
         """Leave the local token where clients on this machine look; returns what takes it away again."""

@@ -58,7 +58,7 @@ def unary(method: Callable[[Any, Any, Any], Awaitable[Reply]]) -> Callable[[Any,
     async def answering(self: Any, request: Any, context: Any) -> Reply:
         try:
             return await method(self, request, context)
-        except (grpc.aio.AbortError, grpc.aio.UsageError):
+        except grpc.aio.BaseError:  # an abort, or the caller has hung up
             raise
         except Exception as error:
             await refuse(context, error)
@@ -77,7 +77,7 @@ def streaming(
         try:
             async for reply in method(self, request, context):
                 yield reply
-        except (grpc.aio.AbortError, grpc.aio.UsageError):
+        except grpc.aio.BaseError:  # an abort, or the caller has hung up
             raise
         except Exception as error:
             await refuse(context, error)

@@ -76,6 +76,7 @@ async def code_of(call: Any) -> grpc.StatusCode:
     try:
         if hasattr(call, "__aiter__"):
             async for _ in call:
+                call.cancel()
                 return grpc.StatusCode.OK
         else:
             await call
