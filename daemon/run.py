@@ -19,6 +19,8 @@ from shunter.daemon.clock import SystemClock
 from shunter.daemon.config import Config, conduct_of, limits_of, read_config
 from shunter.daemon.errors import ConflictError, DaemonError, FencedError, StoreError
 from shunter.daemon.leader import Leader
+from shunter.daemon.metrics import Metrics
+from shunter.daemon.metrics_http import Endpoint
 from shunter.daemon.planner import Planner
 from shunter.daemon.security.setting_up import Protection, protect
 from shunter.daemon.service.server import Server
@@ -73,6 +75,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._lease: Lease | None = None
         self._store: SqlStore | None = None
+        self.metrics = Metrics()
 
     def ask_to_stop(self) -> None:
         """End as soon as what is under way has been stored."""
@@ -93,10 +96,13 @@ class Daemon:
         self._lease = lease = await asyncio.to_thread(open_lease, self._url, holder=holder, address=self.config.listen)
         try:
             token = await self._first_token(lease)
-            self._store = store = await asyncio.to_thread(open_store, self._url, token=token)
+            self._store = store = await asyncio.to_thread(
+                open_store, self._url, token=token, observe=self.metrics.stored
+            )
             clock = SystemClock(store.load().last_s)
             leader = Leader(store, clock, self.parts.planner, conduct_of(self.config))
             loop.add_signal_handler(signal.SIGHUP, self._reload_quietly, leader)
+            self.metrics.watch(leader)
             if token is None:
                 leader.follow(store, lease.current().address)
             else:
@@ -121,6 +127,7 @@ class Daemon:
         return token
 
     async def _serve(self, leader: Leader, lease: Lease, token: int | None, protection: Protection) -> None:
+        protection.guard.meter = self.metrics
         server = Server(
             leader,
             protection.access,
@@ -134,6 +141,7 @@ class Daemon:
         except RuntimeError as error:
             raise DaemonError(f"cannot listen on {self.config.listen}: {error}") from None
         host = self.config.listen.rpartition(":")[0]
+        endpoint = await self._start_endpoint(server, protection.certificate)
         take_away = protection.offer(f"{host}:{port}")
         self.parts.on_listening(f"{host}:{port}")
         try:
@@ -146,6 +154,7 @@ class Daemon:
                     token = await self._next_token(lease)
         finally:
             take_away()
+            await endpoint.stop()
             await server.stop()
             protection.audit.close()
             was = leader.token if leader.leads else None
@@ -154,6 +163,16 @@ class Daemon:
                 assert self._store is not None
                 await asyncio.to_thread(self._store.close)
                 await asyncio.to_thread(_release, lease, was)
+
+    async def _start_endpoint(self, server: Server, certificate: Path | None) -> Endpoint:
+        settings = self.config.metrics
+        endpoint = Endpoint(
+            lambda: self.metrics.families(server, max_nodes=settings.max_nodes, certificate=certificate)
+        )
+        if settings.listen:
+            port = await endpoint.start(settings.listen)
+            log.info("metrics", listen=f"{settings.listen.rpartition(':')[0]}:{port}")
+        return endpoint
 
     async def _term(self, leader: Leader, lease: Lease, token: int) -> None:
         """Lead until asked to stop or deposed."""

@@ -92,6 +92,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
         if node is None or node.registration != session.registration:
             session.end()
             return
+        self._sessions.heartbeats += 1
         step = Step()
         heard(leader.state, step, leader.clock.now_s(), node, leader.conduct.leases)
         leader.write(step)
