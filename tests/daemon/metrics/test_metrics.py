@@ -241,7 +241,7 @@ def test_prometheus_scrapes_a_live_daemon_and_the_alert_of_a_failover_fires(tmp_
             }
             (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(settings))
             command = [
-                "prometheus", f"--config.file={tmp_path / 'prometheus.yml'}", f"--storage.tsdb.path={tmp_path / 'data'}",
+                "prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
                 f"--web.listen-address=127.0.0.1:{port}", "--log.level=error",
             ]  # fmt: skip
             with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as prometheus:
