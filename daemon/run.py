@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import structlog
 
 from shunter.daemon.clock import SystemClock
 from shunter.daemon.config import Config, conduct_of, limits_of, read_config
 from shunter.daemon.errors import ConflictError, DaemonError, FencedError, StoreError
 from shunter.daemon.leader import Leader
+from shunter.daemon.metrics import Metrics
+from shunter.daemon.metrics_http import Endpoint
 from shunter.daemon.planner import Planner
-from shunter.daemon.service.access import Access
+from shunter.daemon.security.setting_up import Protection, protect
 from shunter.daemon.service.server import Server
 from shunter.daemon.store.lease import Lease, open_lease
 from shunter.daemon.store.retention import prune
@@ -48,8 +49,6 @@ class Parts:
         overrides: What the command line says on top.
         state_dir: Folder for everything of this daemon.
         planner: Decides.
-        access: Who may call.
-        credentials: TLS; None: none.
         on_listening: Told the address when it serves.
     """
 
@@ -58,8 +57,6 @@ class Parts:
     overrides: Mapping[str, Any]
     state_dir: Path
     planner: Planner
-    access: Access
-    credentials: grpc.ServerCredentials | None = None
     on_listening: Callable[[str], None] = lambda _: None
 
 
@@ -81,6 +78,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._lease: Lease | None = None
         self._store: SqlStore | None = None
+        self.metrics = Metrics()
 
     def ask_to_stop(self) -> None:
         """End as soon as what is under way has been stored."""
@@ -97,19 +95,23 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.ask_to_stop)
+        protection = protect(self.config, self.parts.config_path, self.parts.state_dir)
         holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._lease = lease = await asyncio.to_thread(open_lease, self._url, holder=holder, address=self.config.listen)
         try:
             token = await self._first_token(lease)
-            self._store = store = await asyncio.to_thread(open_store, self._url, token=token)
+            self._store = store = await asyncio.to_thread(
+                open_store, self._url, token=token, observe=self.metrics.stored
+            )
             clock = SystemClock(store.load().last_s)
             leader = Leader(store, clock, self.parts.planner, conduct_of(self.config))
             loop.add_signal_handler(signal.SIGHUP, self._reload_quietly, leader)
+            self.metrics.watch(leader)
             if token is None:
                 leader.follow(store, lease.current().address)
             else:
                 leader.lead(store, token)
-            await self._serve(leader, lease, token)
+            await self._serve(leader, lease, token, protection)
         finally:
             self.parts.planner.close()
             if self._store is not None:
@@ -128,19 +130,23 @@ class Daemon:
             raise StoreError(f"another daemon ({now.holder}, {now.address}) runs on this state folder")
         return token
 
-    async def _serve(self, leader: Leader, lease: Lease, token: int | None) -> None:
+    async def _serve(self, leader: Leader, lease: Lease, token: int | None, protection: Protection) -> None:
+        protection.guard.meter = self.metrics
         server = Server(
             leader,
-            self.parts.access,
+            protection.access,
+            guard=protection.guard,
             limits=limits_of(self.config),
             telemetry_s=self.config.telemetry_s,
             reload=lambda: self._take_over(leader),
         )
         try:
-            port = await server.start(self.config.listen, self.parts.credentials)
+            port = await server.start(self.config.listen, protection.credentials)
         except RuntimeError as error:
             raise DaemonError(f"cannot listen on {self.config.listen}: {error}") from None
         host = self.config.listen.rpartition(":")[0]
+        endpoint = await self._start_endpoint(server, protection.certificate)
+        take_away = protection.offer(f"{host}:{port}")
         self.parts.on_listening(f"{host}:{port}")
         try:
             while not self._stop.is_set():
@@ -151,13 +157,26 @@ class Daemon:
                 if not self._stop.is_set():
                     token = await self._next_token(lease)
         finally:
+            take_away()
+            await endpoint.stop()
             await server.stop()
+            protection.audit.close()
             was = leader.token if leader.leads else None
             await leader.step_down()
             if was is not None:
                 assert self._store is not None
                 await asyncio.to_thread(self._store.close)
                 await asyncio.to_thread(_release, lease, was)
+
+    async def _start_endpoint(self, server: Server, certificate: Path | None) -> Endpoint:
+        settings = self.config.metrics
+        endpoint = Endpoint(
+            lambda: self.metrics.families(server, max_nodes=settings.max_nodes, certificate=certificate)
+        )
+        if settings.listen:
+            port = await endpoint.start(settings.listen)
+            log.info("metrics", listen=f"{settings.listen.rpartition(':')[0]}:{port}")
+        return endpoint
 
     async def _term(self, leader: Leader, lease: Lease, token: int) -> None:
         """Lead until asked to stop or deposed."""
@@ -262,8 +281,9 @@ class Daemon:
         before, after = self.config.model_dump(), config.model_dump()
         for key in before:
             if before[key] != after[key]:
-                fixed = key in {"listen", "store", "telemetry_s", "limits"}
-                (later if fixed else changes).append(f"{key}: {before[key]} → {after[key]}")
+                fixed = key in {"listen", "store", "telemetry_s", "limits", "security", "metrics"}
+                what = "" if key == "store" else f": {before[key]} → {after[key]}"  # its URL may hold a password
+                (later if fixed else changes).append(f"{key}{what}")
         self.config = config
         leader.apply(conduct_of(config))
         return changes, later

@@ -47,6 +47,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
         first = await anext(aiter(incoming), None)
         if first is None or first.WhichOneof("kind") != "hello":
             raise InvalidError("a session begins with hello")
+        caller.require_node(first.hello.node)
         session = self._begin(first.hello)
         reading = asyncio.create_task(self._read(session, incoming))
         try:
@@ -82,7 +83,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
                 elif kind == "report":
                     self._report(session, message.report)
                 elif kind == "log":
-                    self._logs.reply(message.log)
+                    self._logs.reply(session.node, message.log)
         finally:
             session.end()
 
@@ -92,6 +93,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
         if node is None or node.registration != session.registration:
             session.end()
             return
+        self._sessions.heartbeats += 1
         step = Step()
         heard(leader.state, step, leader.clock.now_s(), node, leader.conduct.leases)
         if step.change.nodes:
