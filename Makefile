@@ -24,7 +24,7 @@ $(VENV)/.run: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.run
 	@$(PIP) torch
-	@$(PIP) -e '.[dev,train]'
+	@$(PIP) -e '.[dev,train,postgres]'
 	@touch $@
 
 warm: $(VENV)/.run

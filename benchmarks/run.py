@@ -30,9 +30,11 @@ def benchmarks() -> Mapping[str, Benchmark]:
     """Name → benchmark, in the order in which they run."""
     from benchmarks import (
         clusters,
+        daemon_store,
         environment,
         forecasts,
         inference,
+        live_decision,
         portfolio,
         replays,
         simpy_share,
@@ -59,8 +61,10 @@ def benchmarks() -> Mapping[str, Benchmark]:
         "decisions": clusters.decisions,
         "memory": clusters.memory,
         "inference": inference.inference,
+        "live": live_decision.live,
         "starts": starts.starts,
         "forecasts": forecasts.forecasts,
+        "daemon-store": daemon_store.daemon_store,
         "simpy-share": simpy_share.simpy_share,
         "first-run": startup.first_run,
     }

@@ -360,5 +360,8 @@ class Leader:
 
     async def perform(self, change: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
         """Carry out a function of ``daemon.steps`` as one durable step; returns what it returns."""
-        async with self.step() as (state, step, now_s):
-            return change(state, step, now_s, *arguments, **named)
+        self.refuse_when_failed()
+        step = Step()
+        result = change(self.state, step, self.clock.now_s(), *arguments, **named)
+        await self.write(step)
+        return result

@@ -79,6 +79,10 @@ class Store(Protocol):
         """The call that was made with this key before."""
         ...
 
+    def repeated_calls(self, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], IdempotencyRow]:
+        """The same for several (user, key) at once; without those that nobody has used."""
+        ...
+
     def close(self) -> None:
         """Store what was asked for and let go of everything."""
         ...

@@ -341,15 +341,12 @@ class Snapshots:
         return np.fromiter(chain.from_iterable(entries), dtype=np.int64, count=4 * len(entries)).reshape(-1, 4).T
 
     def _usage(self, state: LiveState, now_s: float) -> FloatArray:
-        from shunter.scheduler.fairshare import decayed_usage
-
         known: Mapping[str, int] = self.users.of
-        table = np.zeros((3, len(known)))
-        table[2] = now_s
+        usage_s = np.zeros(len(known))
         for owner, usage in state.usage.items():
             if owner in known:
-                table[:, known[owner]] = usage.usage_s, usage.held, usage.since_s
-        return decayed_usage(table[0], table[1], now_s - table[2])
+                usage_s[known[owner]] = usage.at(now_s)
+        return usage_s
 
 
 def _by_id(job: LiveJob) -> int:

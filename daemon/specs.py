@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from shunter.daemon.errors import InvalidError
 from shunter.daemon.live import MAX_GPUS, Units
@@ -66,8 +67,6 @@ def complete(spec: JobSpec, queues: Mapping[str, QueueRules]) -> Units:
     Raises:
         InvalidError: With the field, its value and what was expected.
     """
-    if spec.ByteSize() > MAX_SPEC_BYTES:
-        raise InvalidError(f"the job takes {spec.ByteSize()} bytes; at most {MAX_SPEC_BYTES} are allowed")
     rules = _queue(spec, queues)
     _check_program(spec)
     _check_numbers(spec, rules)
@@ -97,46 +96,67 @@ def _check_program(spec: JobSpec) -> None:
         if "\0" in argument:
             raise InvalidError("command: an argument has a NUL character, which no program can be given")
     if not spec.name:
-        spec.name = command[0].rpartition("/")[2][:64] or "job"
-        if not NAME.match(spec.name):
-            spec.name = "job"
-    for field in ("name", "group", "gpu_type", "model_class", "run_as"):
-        if not NAME.match(getattr(spec, field)):
-            raise InvalidError(f"{field}: {getattr(spec, field)[:64]!r} has characters that no name may have")
-    for variable, value in spec.environment.items():
-        if not VARIABLE.match(variable) or "\0" in value:
-            raise InvalidError(f"environment: {variable[:64]!r} is no variable's name, or its value has a NUL")
-    if spec.working_directory and (not spec.working_directory.startswith("/") or "\0" in spec.working_directory):
-        raise InvalidError(f"working_directory: {spec.working_directory[:64]!r} is no absolute path")
+        name = command[0].rpartition("/")[2][:64]
+        spec.name = name if name and NAME.match(name) else "job"
+    else:
+        _check_name("name", spec.name)
+    for field in ("group", "gpu_type", "model_class", "run_as"):
+        value = getattr(spec, field)
+        if value:
+            _check_name(field, value)
+    if spec.environment:
+        for variable, value in spec.environment.items():
+            if not VARIABLE.match(variable) or "\0" in value:
+                raise InvalidError(f"environment: {variable[:64]!r} is no variable's name, or its value has a NUL")
+    folder = spec.working_directory
+    if folder and (not folder.startswith("/") or "\0" in folder):
+        raise InvalidError(f"working_directory: {folder[:64]!r} is no absolute path")
     if spec.stop_signal and spec.stop_signal.removeprefix("SIG") not in SIGNALS:
         known = ", ".join(sorted(SIGNALS))
         raise InvalidError(f"stop_signal: {spec.stop_signal[:64]!r} is none of {known}")
 
 
+def _check_name(field: str, value: str) -> None:
+    if not NAME.match(value):
+        raise InvalidError(f"{field}: {value[:64]!r} has characters that no name may have")
+
+
 def _check_numbers(spec: JobSpec, rules: QueueRules) -> None:
-    if spec.tasks == 0:
-        spec.tasks = 1
-    if not 1 <= spec.tasks <= MAX_TASKS:
-        raise InvalidError(f"tasks: {spec.tasks} is not between 1 and {MAX_TASKS}")
-    if spec.time_limit_s == 0:
-        spec.time_limit_s = min(rules.default_time_limit_s, rules.max_time_limit_s)
-    if not 0 < spec.time_limit_s <= rules.max_time_limit_s:
+    tasks, limit_s = spec.tasks, spec.time_limit_s
+    if tasks == 0:
+        spec.tasks = tasks = 1
+    if not 1 <= tasks <= MAX_TASKS:
+        raise InvalidError(f"tasks: {tasks} is not between 1 and {MAX_TASKS}")
+    if limit_s == 0:
+        spec.time_limit_s = limit_s = min(rules.default_time_limit_s, rules.max_time_limit_s)
+    if not 0 < limit_s <= rules.max_time_limit_s:
         raise InvalidError(
-            f"time_limit_s: {spec.time_limit_s:g} is not above 0 and at most {rules.max_time_limit_s:g}, the most "
+            f"time_limit_s: {limit_s:g} is not above 0 and at most {rules.max_time_limit_s:g}, the most "
             f"that queue {rules.name!r} allows"
         )
     if not spec.HasField("grace_s"):
         spec.grace_s = rules.default_grace_s
-    for field in ("grace_s", "retry_backoff_s", "checkpoint_interval_s"):
-        value = getattr(spec, field)
-        if not 0 <= value <= MAX_SPAN_S:
-            raise InvalidError(f"{field}: {value:g} is no number of seconds between 0 and {MAX_SPAN_S:g}")
-    for field in ("begin_unix_s", "deadline_unix_s"):
-        value = getattr(spec, field)
-        if not (math.isfinite(value) and 0 <= value < 1e11):
-            raise InvalidError(f"{field}: {value:g} is no time in seconds since 1970")
+    _check_span("grace_s", spec.grace_s)
+    if spec.retry_backoff_s:
+        _check_span("retry_backoff_s", spec.retry_backoff_s)
+    if spec.checkpoint_interval_s:
+        _check_span("checkpoint_interval_s", spec.checkpoint_interval_s)
+    if spec.begin_unix_s:
+        _check_time("begin_unix_s", spec.begin_unix_s)
+    if spec.deadline_unix_s:
+        _check_time("deadline_unix_s", spec.deadline_unix_s)
     if not 0 <= spec.max_retries <= 1000:
         raise InvalidError(f"max_retries: {spec.max_retries} is not between 0 and 1000")
+
+
+def _check_span(field: str, value: float) -> None:
+    if not 0 <= value <= MAX_SPAN_S:
+        raise InvalidError(f"{field}: {value:g} is no number of seconds between 0 and {MAX_SPAN_S:g}")
+
+
+def _check_time(field: str, value: float) -> None:
+    if not 0 <= value < 1e11:
+        raise InvalidError(f"{field}: {value:g} is no time in seconds since 1970")
 
 
 def _check_dependencies(spec: JobSpec) -> None:
@@ -150,7 +170,14 @@ def _check_dependencies(spec: JobSpec) -> None:
 def units_of_task(spec: JobSpec) -> Units:
     """What one task takes, in whole units, rounded up; a job that asks for nothing asks for one CPU."""
     asked = spec.per_task
-    cpus, memory, gpus = asked.cpus, asked.memory_gib, asked.gpus
+    cpus, gpus = asked.cpus, asked.gpus
+    if not (cpus or gpus):
+        asked.cpus = cpus = 1.0
+    return _in_units(cpus, asked.memory_gib, gpus)
+
+
+@lru_cache(maxsize=4096)
+def _in_units(cpus: float, memory: float, gpus: float) -> Units:
     if not (0 <= cpus <= 1e6 and 0 <= memory <= 1e9 and 0 <= gpus <= MAX_GPUS):
         raise InvalidError(
             f"per_task: {cpus:g} CPUs, {memory:g} GiB and {gpus:g} GPUs are not all numbers of at least 0, "
@@ -158,6 +185,5 @@ def units_of_task(spec: JobSpec) -> Units:
         )
     if gpus > 1 and gpus != int(gpus):
         raise InvalidError(f"per_task: {gpus:g} GPUs; a whole number, or a part of one, is needed")
-    if not (cpus or gpus):
-        asked.cpus = cpus = 1.0
-    return tuple(math.ceil(round(amount * per, 6)) for amount, per in zip((cpus, memory, gpus), UNITS_PER, strict=True))  # type: ignore[return-value]
+    amounts = zip((cpus, memory, gpus), UNITS_PER, strict=True)
+    return tuple(math.ceil(round(amount * per, 6)) for amount, per in amounts)  # type: ignore[return-value]

@@ -10,7 +10,7 @@ from shunter.scheduler import layout as at
 from shunter.scheduler.capacity import GPU, Capacity
 from shunter.scheduler.mig import open_table
 from shunter.scheduler.snapshot import JobColumns
-from shunter.scheduler.types import UNITS_PER, FloatArray, IntArray, ResourceDemand
+from shunter.scheduler.types import UNITS_PER, FloatArray, IntArray, ResourceDemand, numbers_of
 
 WHOLE_GPU = UNITS_PER[GPU]
 
@@ -217,8 +217,8 @@ def packed_arrays(
     jobs_i, rates = job_numbers(demand, columns, capacity), rates_of(capacity)
     jobs_f = job_times(demand, columns, capacity, rates, score)
     if mode == at.CONSERVATIVE and num_jobs:
-        alike = np.stack([demand.tasks, demand.shape_idx, jobs_f[at.BOUND_S]])
-        jobs_i[at.KIND] = np.unique(alike, axis=1, return_inverse=True)[1].reshape(-1)
+        alike = np.column_stack([demand.tasks, demand.shape_idx, jobs_f[at.BOUND_S]])
+        jobs_i[at.KIND] = numbers_of(alike)
     node_free, need = units_and_needs(capacity, demand, rows)
     largest = demand if most_tasks is None else replace(demand, tasks=np.maximum(demand.tasks, most_tasks))
     one_by_one = scores or (strategy == at.WORST_FIT and capacity.gpus is not None)

@@ -12,16 +12,25 @@ from shunter.scheduler.errors import UsageError, nearest
 from shunter.scheduler.features import FeatureSource
 from shunter.scheduler.learned import LearnedOrder, order_matters
 from shunter.scheduler.plan_check import check_plan
-from shunter.scheduler.plans import Extend, Plan, Preempt, Reason, Reserve, Start
+from shunter.scheduler.plans import REASONS, Extend, Plan, Preempt, Reason, Reserves, Skips, Start
 from shunter.scheduler.policies.drf import shares_of
 from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
-from shunter.scheduler.preemption import Preemption, preempting_pass, progress_view, refuse_unranked, strict_classes
-from shunter.scheduler.snapshot import QueueView, Snapshot
+from shunter.scheduler.preemption import (
+    Preemption,
+    classes_first,
+    places_by_class,
+    preempting_pass,
+    progress_view,
+    refuse_unranked,
+)
+from shunter.scheduler.snapshot import JobColumns, QueueView, Snapshot
 from shunter.scheduler.state import BACKFILLS, PLACEMENTS, ClusterState
 from shunter.scheduler.trial import state_of_snapshot
 from shunter.scheduler.types import FloatArray, IntArray
 
 __all__ = ["Settings", "check_plan", "plan"]
+
+NUMBER = {reason: number for number, reason in enumerate(REASONS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,8 @@ class Settings:
         placement: A name of ``PLACEMENTS``.
         depth: Waiting jobs behind the head that a pass looks at; 0 means all.
         locality_s: Longest time that a gang waits to be placed nearer together than it could be now.
+        strict_classes: Jobs of a higher priority come first in the queue, whatever the ordering says; it orders those
+            of one priority. The rule ``priority`` of ``Preemption`` does so by itself.
     """
 
     ordering: ChosenOrdering = field(default_factory=lambda: choose_ordering("fcfs"))
@@ -41,6 +52,7 @@ class Settings:
     placement: str = "first-fit"
     depth: int = 0
     locality_s: float = 0.0
+    strict_classes: bool = False
 
     def __post_init__(self) -> None:
         if self.backfill not in BACKFILLS:
@@ -79,7 +91,7 @@ def plan(
     asks = settings.ordering.ordering
     if asks.needs_features or asks.needs_load:  # whose ties end in rows, whatever the queue's present order
         snapshot, places = snapshot.by_row()
-    snapshot = replace(snapshot, columns=snapshot.columns.take(np.arange(len(snapshot.rows)), frozen=False))
+    snapshot = replace(snapshot, columns=_writable(snapshot.columns))
     learned = _learned(snapshot, settings, rules)
     state = state_of_snapshot(
         snapshot,
@@ -90,7 +102,7 @@ def plan(
         locality_s=settings.locality_s,
     )
     if asks.needs_load:
-        _arrange(state, snapshot.rows, now_s, settings.ordering, rules, usage_s)
+        _arrange(state, snapshot.rows, now_s, settings, rules, usage_s)
     said: tuple[str, ...] = ()
     if learned is not None and order_matters(state, may_stop=bool(rules.rules)):
         learned.score(state, now_s)
@@ -109,22 +121,33 @@ def plan(
 
         def make_way(victims: Sequence[int]) -> None:
             stopped.extend(victims)
-            _stop(state, rows, victims, now_s, settings.ordering, rules, usage_s, learned)
+            _stop(state, rows, victims, now_s, settings, rules, usage_s, learned)
 
-        next_pass_s = preempting_pass(state, rules, now_s, settings.ordering, usage_s, started=begun, stopped=make_way)
+        next_pass_s = preempting_pass(
+            state,
+            rules,
+            now_s,
+            settings.ordering,
+            usage_s,
+            strict=settings.strict_classes,
+            started=begun,
+            stopped=make_way,
+        )
     else:
         next_pass_s = state.run_pass(now_s)
         started.extend(state.started[: state.num_started].tolist())
     starts = tuple(_start(state, i, int(rows[i])) for i in started)
-    still = state.queue
-    reserved = state.jobs_f[at.RESERVED_S]
-    moved = [i for i in range(first) if i not in stopped and state.jobs_f[at.END_S, i] != ends_before[i]]
+    reserved_s = state.jobs_f[at.RESERVED_S, state.queue]
+    promised = ~np.isnan(reserved_s)
+    end_s = state.jobs_f[at.END_S, :first]
+    moved = end_s != ends_before[:first]
+    moved[stopped] = False
     return Plan(
         based_on=snapshot.version,
         starts=starts,
-        reservations=tuple(Reserve(int(rows[i]), float(reserved[i])) for i in still if not np.isnan(reserved[i])),
-        extensions=tuple(Extend(int(rows[i]), float(state.jobs_f[at.END_S, i])) for i in moved),
-        skipped=tuple(_reasons(state, rows, order, started, settings)),
+        reservations=Reserves(rows[state.queue[promised]], reserved_s[promised]),
+        extensions=tuple(Extend(int(rows[i]), float(end_s[i])) for i in np.flatnonzero(moved)),
+        skipped=_skipped(state, rows, order, started, settings),
         next_pass_s=float(next_pass_s),
         preemptions=tuple(Preempt(int(rows[i]), now_s + rules.grace_s) for i in stopped),
         guard=said,
@@ -156,6 +179,15 @@ def queue_scores(snapshot: Snapshot, settings: Settings, usage_s: FloatArray | N
     return scores
 
 
+def _writable(columns: JobColumns) -> JobColumns:
+    """The same with copies of what is written to when jobs are stopped, and of what kernels read as it is.
+
+    A kernel would be compiled once more for arrays that cannot be written.
+    """
+    names = ("submit_s", "processors", "priority", "attained_s", "expected_s")
+    return replace(columns, **{name: getattr(columns, name).copy() for name in names})
+
+
 def _learned(snapshot: Snapshot, settings: Settings, rules: Preemption) -> LearnedOrder | None:
     """What an ordering by a model needs; None for other orderings."""
     if not settings.ordering.ordering.needs_features:
@@ -163,7 +195,7 @@ def _learned(snapshot: Snapshot, settings: Settings, rules: Preemption) -> Learn
     if snapshot.histories is None:
         raise UsageError(f"policy {settings.ordering.label!r} needs a snapshot with what is known of users")
     source = FeatureSource.of_snapshot(snapshot, snapshot.histories)
-    strict = strict_classes(rules, settings.ordering)
+    strict = classes_first(rules, settings.ordering, asked=settings.strict_classes)
     return LearnedOrder(settings.ordering, snapshot.columns, source, snapshot.total_processors, strict=strict)
 
 
@@ -172,7 +204,7 @@ def _scores(
 ) -> FloatArray:
     """(Q,) scores of the waiting jobs: the ordering's, or their places where priority classes come first."""
     first = snapshot.num_running
-    waiting = snapshot.columns.take(np.arange(first, len(snapshot.rows)))
+    waiting = snapshot.columns.take(slice(first, len(snapshot.rows)))
     view = QueueView(
         now_s=snapshot.now_s,
         jobs=replace(waiting, expected_s=waiting.expected_s + snapshot.overhead_s[first:]),
@@ -183,11 +215,9 @@ def _scores(
         loads=np.zeros(0) if loads is None else loads,
     )
     scores = settings.ordering.score(view)
-    if not strict_classes(rules, settings.ordering):
+    if not classes_first(rules, settings.ordering, asked=settings.strict_classes):
         return scores
-    places = np.empty(len(scores))
-    places[np.lexsort((snapshot.rows[first:], scores, -waiting.priority))] = np.arange(len(scores))
-    return places
+    return places_by_class(scores, waiting.priority, snapshot.rows[first:])
 
 
 def _stop(
@@ -195,7 +225,7 @@ def _stop(
     rows: IntArray,
     victims: Sequence[int],
     now_s: float,
-    ordering: ChosenOrdering,
+    settings: Settings,
     rules: Preemption,
     usage_s: FloatArray,
     learned: LearnedOrder | None,
@@ -215,23 +245,24 @@ def _stop(
         learned.score(state, now_s)
         learned.arrange(state, now_s)
         return
-    _arrange(state, rows, now_s, ordering, rules, usage_s)
+    _arrange(state, rows, now_s, settings, rules, usage_s)
 
 
 def _arrange(
     state: ClusterState,
     rows: IntArray,
     now_s: float,
-    ordering: ChosenOrdering,
+    settings: Settings,
     rules: Preemption,
     usage_s: FloatArray,
 ) -> None:
     """Put the queue of the state tried on in the order of its scores now; ties end in the (J,) live state's rows."""
-    queue = state.queue.copy()
+    ordering, queue = settings.ordering, state.queue.copy()
     view = progress_view(state, queue, now_s, usage_s)
     if ordering.ordering.needs_load:
         view = replace(view, loads=state.target_loads(queue))
-    classes = state.columns.priority[queue] if strict_classes(rules, ordering) else None
+    strict = classes_first(rules, ordering, asked=settings.strict_classes)
+    classes = state.columns.priority[queue] if strict else None
     state.reorder(ordering.score(view), classes, rows[queue])
 
 
@@ -243,25 +274,24 @@ def _start(state: ClusterState, i: int, row: int) -> Start:
     return Start(row, tuple(state.placement_of(i)), bool(state.backfilled[i]), gpus, slices)
 
 
-def _reasons(
-    state: ClusterState, rows: IntArray, order: IntArray, started: Sequence[int], settings: Settings
-) -> list[tuple[int, Reason]]:
+def _skipped(state: ClusterState, rows: IntArray, order: IntArray, started: Sequence[int], settings: Settings) -> Skips:
     """Why each job that still waits was not started; ``order`` is the queue before the pass."""
+    queue = state.queue
+    if settings.backfill == "none":
+        reasons = np.full(len(queue), NUMBER[Reason.BEHIND_HEAD])
+        judged = reasons[:1]
+    else:
+        judged = reasons = np.empty(len(queue), dtype=np.int64)
+    fits = state.jobs_i[at.TASKS, queue] <= state.shapes[at.FREE_SLOTS, state.jobs_i[at.SHAPE, queue]]
+    looked_at = np.zeros(len(state.columns), dtype=np.bool_)
     num_heads = int((state.backfilled[list(started)] == 0).sum())
-    looked_at = set(order[: num_heads + 1 + settings.depth] if settings.depth else order)
+    looked_at[order[: num_heads + 1 + settings.depth] if settings.depth else order] = True
     if settings.backfill == "conservative":
-        looked_at = set(order[~np.isnan(state.jobs_f[at.RESERVED_S, order])])
-    held_back = {at.WAIT_QUOTA: Reason.OVER_QUOTA, at.WAIT_GANG: Reason.LOCALITY} if state.counters[at.LISTED] else {}
-    reasons = []
-    for position, i in enumerate(state.queue):
-        fits = state.jobs_i[at.TASKS, i] <= state.shapes[at.FREE_SLOTS, state.jobs_i[at.SHAPE, i]]
-        if int(state.jobs_i[at.WHY, i]) in held_back:
-            reason = held_back[int(state.jobs_i[at.WHY, i])]
-        elif position > 0 and settings.backfill == "none":
-            reason = Reason.BEHIND_HEAD
-        elif i not in looked_at:
-            reason = Reason.BEYOND_DEPTH
-        else:
-            reason = Reason.WOULD_DELAY if fits else Reason.NO_CAPACITY
-        reasons.append((int(rows[i]), reason))
-    return reasons
+        looked_at = ~np.isnan(state.jobs_f[at.RESERVED_S])
+    reason_if_seen = np.where(fits, NUMBER[Reason.WOULD_DELAY], NUMBER[Reason.NO_CAPACITY])
+    judged[:] = np.where(looked_at[queue], reason_if_seen, NUMBER[Reason.BEYOND_DEPTH])[: len(judged)]
+    if state.counters[at.LISTED]:
+        why = state.jobs_i[at.WHY, queue]
+        reasons[why == at.WAIT_QUOTA] = NUMBER[Reason.OVER_QUOTA]
+        reasons[why == at.WAIT_GANG] = NUMBER[Reason.LOCALITY]
+    return Skips(rows[queue], reasons)

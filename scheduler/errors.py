@@ -37,6 +37,12 @@ class BundleError(ShunterError):
     exit_code = 2
 
 
+class RecordError(ShunterError):
+    """A recorded decision that cannot be read: damaged, cut off, or written by a later version."""
+
+    exit_code = 2
+
+
 class OutputError(ShunterError):
     """A result that could not be written (permission, full disk); nothing stands under the final name."""
 

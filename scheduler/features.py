@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from shunter.scheduler.types import FloatArray, IntArray
+from shunter.scheduler.types import FloatArray, IntArray, numbers_of
 
 if TYPE_CHECKING:
     from shunter.scheduler.kernels.features import Facts, Histories, Scratch
@@ -121,7 +121,7 @@ def facts_of(columns: JobColumns, total_processors: float) -> Facts:
 
     request_s = np.maximum(columns.requested_s, 1.0)
     user = np.maximum(columns.user_idx, -1) + 1
-    equal = np.stack([user.astype(np.float64), request_s, columns.processors])
+    equal = np.column_stack([user.astype(np.float64), request_s, columns.processors])
     return Facts(
         submit_s=columns.submit_s,
         request_s=request_s,
@@ -129,7 +129,7 @@ def facts_of(columns: JobColumns, total_processors: float) -> Facts:
         processors=columns.processors,
         log_size=np.log1p(np.maximum(columns.processors, 0.0)) / np.log1p(total_processors),  # some logs know no size
         user=user,
-        alike=np.unique(equal, axis=1, return_inverse=True)[1].reshape(-1),
+        alike=numbers_of(equal),
         total=np.asarray([total_processors]),
     )
 

@@ -24,8 +24,10 @@ def check_plan(snapshot: Snapshot, proposed: Plan) -> list[str]:
     if proposed.based_on != snapshot.version:
         problems.append(f"based on version {proposed.based_on}, not {snapshot.version}")
     ledger = _Ledger(snapshot)
-    waiting = {int(row): i for i, row in enumerate(snapshot.rows) if i >= snapshot.num_running}
-    running = {int(row): i for i, row in enumerate(snapshot.rows) if i < snapshot.num_running}
+    named = [stop.row for stop in proposed.preemptions] + [start.row for start in proposed.starts]
+    index_of = {int(snapshot.rows[i]): int(i) for i in np.flatnonzero(np.isin(snapshot.rows, named))}
+    waiting = {row: i for row, i in index_of.items() if i >= snapshot.num_running}
+    running = {row: i for row, i in index_of.items() if i < snapshot.num_running}
     for stop in proposed.preemptions:
         index = running.pop(stop.row, None)
         if index is None:
@@ -58,16 +60,33 @@ class _Ledger:
             self.gpus = np.where(works, WHOLE_GPU, 0)
             self.free[GPU] -= WHOLE_GPU * (capacity.gpus - works.sum(axis=0))
             self.parts = None if capacity.parts is None else idle_parts(capacity, works)
-        demand = snapshot.demand
+        demand, columns, num_running = snapshot.demand, snapshot.columns, snapshot.num_running
         self.size = demand.tasks * demand.shapes[demand.shape_idx, capacity.scarce] if len(demand) else demand.tasks
         self.used = np.zeros(0 if capacity.quotas is None else len(capacity.quotas.names), dtype=np.int64)
-        self.power_w = 0.0
-        self.entries = snapshot.entries_of_running()
-        for i, entries in enumerate(self.entries):
-            self._count(i, 1)
-            for entry in entries:
-                self._change_gpus(i, entry, -1)
-                self._take_parts(i, entry)
+        if len(self.used):
+            groups = columns.group_idx[:num_running]
+            np.add.at(self.used, groups[groups >= 0], self.size[:num_running][groups >= 0])
+        self.power_w = float(np.ceil(columns.power_w[:num_running]).sum())
+        self._hold_running()
+
+    def _hold_running(self) -> None:
+        """The running jobs hold their GPUs and parts of them."""
+        snapshot = self.snapshot
+        held = snapshot.alloc_gpus != 0
+        if self.gpus is None or not held.any():
+            return
+        job, node = snapshot.alloc_job[held], snapshot.alloc_node[held]
+        tasks, bits = snapshot.alloc_tasks[held], snapshot.alloc_gpus[held]
+        demand = snapshot.demand
+        shape = demand.shape_idx[job]
+        share = demand.shapes[shape, GPU]
+        amount = np.where(share >= WHOLE_GPU, WHOLE_GPU, tasks * share)
+        for g in range(len(self.gpus)):
+            np.subtract.at(self.gpus[g], node, amount * (bits >> g & 1))
+        if self.parts is not None:
+            columns = (job, node, tasks, bits, snapshot.alloc_slice[held])
+            for index, *entry in zip(*(column.tolist() for column in columns), strict=True):
+                self._take_parts(index, (entry[0], entry[1], entry[2], entry[3]))
 
     def shape(self, index: int) -> IntArray:
         """(R,) units of one task."""
@@ -82,7 +101,7 @@ class _Ledger:
     def give_back(self, index: int) -> None:
         """A running job is stopped."""
         snapshot = self.snapshot
-        for entry in self.entries[index]:
+        for entry in snapshot.entries_of(index):
             self.free[:, entry[0]] += entry[1] * self.shape(index)
             self._change_gpus(index, entry, 1)
             if self.parts is not None:

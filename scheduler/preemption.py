@@ -74,9 +74,19 @@ def progress_view(state: ClusterState, rows: IntArray, now_s: float, usage_s: Fl
     return QueueView(now_s, jobs, state.capacity.processors, usage_s, num_others=num_others)
 
 
-def strict_classes(rules: Preemption, ordering: ChosenOrdering) -> bool:
-    """Whether the queue has to be put in the order of priority classes first: the ordering does not do so itself."""
-    return "priority" in rules.rules and ordering.ordering.name != "priority"
+def classes_first(rules: Preemption, ordering: ChosenOrdering, *, asked: bool = False) -> bool:
+    """Whether the queue has to be put in the order of priority classes first: the ordering does not do so itself.
+
+    ``asked``: the settings say so, whatever the rules.
+    """
+    return (asked or "priority" in rules.rules) and ordering.ordering.name != "priority"
+
+
+def places_by_class(scores: FloatArray, priority: FloatArray, rows: IntArray) -> FloatArray:
+    """(Q,) places from 0 on: higher priorities first, then by score, lower first, and by row. Usable as scores."""
+    places = np.empty(len(scores))
+    places[np.lexsort((rows, scores, -priority))] = np.arange(len(scores))
+    return places
 
 
 def refuse_unranked(rules: Preemption, ordering: ChosenOrdering) -> None:
@@ -118,13 +128,19 @@ def ranks_by(
 
 
 def choose_preemptions(
-    state: ClusterState, rules: Preemption, now_s: float, ordering: ChosenOrdering, usage_s: FloatArray
+    state: ClusterState,
+    rules: Preemption,
+    now_s: float,
+    ordering: ChosenOrdering,
+    usage_s: FloatArray,
+    *,
+    strict: bool = False,
 ) -> tuple[int, list[int]]:
     """The first lane's head that a rule helps, and the rows of the running jobs to stop for it now; (−1, []): none."""
     has_quotas = state.capacity.quotas is not None
     for head in state.blocked_heads():
         for rule in rules.rules:
-            ranks = ranks_by(rule, state, head, now_s, ordering, usage_s, strict="priority" in rules.rules)
+            ranks = ranks_by(rule, state, head, now_s, ordering, usage_s, strict=strict or "priority" in rules.rules)
             if ranks is None or not (ranks.running > ranks.head).any():
                 continue
             victims = state.victims_for(
@@ -165,6 +181,7 @@ def preempting_pass(
     ordering: ChosenOrdering,
     usage_s: FloatArray,
     *,
+    strict: bool = False,
     started: Callable[[Sequence[int]], None],
     stopped: Callable[[Sequence[int]], None],
 ) -> float:
@@ -176,6 +193,7 @@ def preempting_pass(
         now_s: Decision time.
         ordering: Order of the queue.
         usage_s: (U,) decayed usage of users, for orderings that ask for it.
+        strict: Priority classes come first in the queue.
         started: Told the rows of jobs that a part of the pass started.
         stopped: Told the rows of jobs to stop; without a grace period it stops and requeues them at once, and puts the
             queue in order.
@@ -187,7 +205,7 @@ def preempting_pass(
         next_s = state.run_pass(now_s, heads_only=True)
         if state.num_started:
             started(state.started[: state.num_started].tolist())
-        head, victims = choose_preemptions(state, rules, now_s, ordering, usage_s)
+        head, victims = choose_preemptions(state, rules, now_s, ordering, usage_s, strict=strict)
         if not victims:
             break
         stopped(victims)

@@ -327,7 +327,8 @@ def reference_plan(snapshot: Snapshot, settings: Settings, *, usage_s: FloatArra
         view = replace(view, loads=np.asarray([cluster.target_load(int(row)) for row in rows]))
         by = snapshot.rows[first:]
     score = settings.ordering.score(view)
-    queue = [int(rows[i]) for i in sorted(range(len(rows)), key=lambda i: (score[i], by[i]))]
+    first_by = -view.jobs.priority if settings.strict_classes else np.zeros(len(rows))
+    queue = [int(rows[i]) for i in sorted(range(len(rows)), key=lambda i: (first_by[i], score[i], by[i]))]
     held: dict[int, float] = {}
     extended: dict[int, float] = {}
     if settings.backfill == "none":

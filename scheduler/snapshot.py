@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -72,8 +71,8 @@ class JobColumns:
             submit_s, **{name: np.array(given.get(name, array), array.dtype) for name, array in defaults.items()}
         )
 
-    def take(self, rows: IntArray, *, frozen: bool = True) -> JobColumns:
-        """The same facts for some rows, as copies that cannot be written unless ``frozen`` is off."""
+    def take(self, rows: IntArray | slice, *, frozen: bool = True) -> JobColumns:
+        """The same facts for some rows, as copies (of a slice: views), not to be written unless ``frozen`` is off."""
         chosen = {f.name: getattr(self, f.name)[rows] for f in fields(self)}
         for array in chosen.values():
             array.flags.writeable = not frozen
@@ -192,7 +191,10 @@ class Snapshot:
     def by_row(self) -> tuple[Snapshot, FloatArray]:
         """The same with the waiting jobs in the order of their rows, and (Q,) their places in the queue."""
         first = self.num_running
-        places = np.argsort(self.rows[first:])
+        waiting = self.rows[first:]
+        if (waiting[1:] > waiting[:-1]).all():
+            return self, np.arange(len(waiting), dtype=np.float64)
+        places = np.argsort(waiting)
         jobs = np.concatenate([np.arange(first), first + places])
         known = self.histories
         return replace(
@@ -216,12 +218,11 @@ class Snapshot:
         """Capacity in GPUs on a GPU cluster, in CPUs otherwise."""
         return self.capacity.processors
 
-    def entries_of_running(self) -> list[list[tuple[int, int, int, int]]]:
-        """(node, tasks, bits of the GPUs, first slice) of each running job, job by job. Cost: O(K + A log A)."""
-        order = np.argsort(self.alloc_job, kind="stable")
-        entries = np.stack([self.alloc_node, self.alloc_tasks, self.alloc_gpus, self.alloc_slice])[:, order].T.tolist()
-        bounds = np.searchsorted(self.alloc_job[order], np.arange(self.num_running + 1)).tolist()
-        return [[(n, tasks, mask, first) for n, tasks, mask, first in entries[a:b]] for a, b in pairwise(bounds)]
+    def entries_of(self, job: int) -> list[tuple[int, int, int, int]]:
+        """(node, tasks, bits of the GPUs, first slice) of a running job, counted from 0. Cost: O(A)."""
+        own = np.flatnonzero(self.alloc_job == job)
+        columns = (self.alloc_node, self.alloc_tasks, self.alloc_gpus, self.alloc_slice)
+        return list(zip(*(column[own].tolist() for column in columns), strict=True))
 
     def free_units(self) -> IntArray:
         """(R, N) units that no running job holds."""

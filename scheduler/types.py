@@ -51,6 +51,18 @@ def distinct_rows(table: IntArray) -> tuple[IntArray, IntArray]:
     return rows, row_idx
 
 
+def numbers_of(table: FloatArray) -> IntArray:
+    """(J,) numbers of the rows of a table (J, K) from 0 on, equal rows the same one, in the order of appearance."""
+    from shunter.scheduler.kernels.numbering import number_rows
+
+    count = len(table)
+    scratch = np.full(4 << count.bit_length(), -1, dtype=np.int64)
+    numbers = np.empty(count, dtype=np.int64)
+    bits = np.ascontiguousarray(table + 0.0).view(np.int64)  # one zero, not two
+    number_rows(bits, scratch, np.empty(count, dtype=np.int64), numbers)
+    return numbers
+
+
 def _distinct(values: IntArray) -> IntArray:
     """The different values, sorted. ``np.unique`` without indices is slower by far where there are many."""
     ordered = np.sort(values)

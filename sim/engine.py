@@ -26,7 +26,7 @@ from shunter.scheduler.fairshare import Ledger
 from shunter.scheduler.features import FeatureSource
 from shunter.scheduler.learned import LearnedOrder, order_matters
 from shunter.scheduler.policies.drf import dominant_shares
-from shunter.scheduler.preemption import Preemption, preempting_pass, progress_view, refuse_unranked, strict_classes
+from shunter.scheduler.preemption import Preemption, classes_first, preempting_pass, progress_view, refuse_unranked
 from shunter.scheduler.snapshot import JobColumns, QueueView, Snapshot
 from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import BoolArray, FloatArray, IntArray
@@ -156,7 +156,7 @@ class Simulation:
         settings = options.settings
         ordering = settings.ordering.ordering
         everything = QueueView(0.0, workload.columns, workload.capacity.processors)
-        self._strict = strict_classes(options.preemption, settings.ordering)
+        self._strict = classes_first(options.preemption, settings.ordering, asked=settings.strict_classes)
         self._static = ordering.static and not self._strict
         score = settings.ordering.score(everything) if self._static else None
         self.state = ClusterState(
@@ -512,6 +512,7 @@ class Simulation:
                 now_s,
                 settings.ordering,
                 self._usage(now_s),
+                strict=settings.strict_classes,
                 started=lambda rows: self._begin(rows, now_s),
                 stopped=lambda rows: self._make_way(rows, now_s),
             )

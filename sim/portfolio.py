@@ -206,6 +206,7 @@ class Portfolio:
         reasons = {
             "conservative backfilling": options.settings.backfill == "conservative",
             "--preempt": bool(options.preemption.rules),
+            "--strict-classes": options.settings.strict_classes,
             "quotas, lanes, a power cap or --consolidate": bool(state.counters[at.LISTED]),
         }
         for reason, holds in reasons.items():

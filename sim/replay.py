@@ -78,6 +78,7 @@ def simulate(
     failover: str = "requeue",
     blast_radius: float = 1.0,
     locality_s: float = 0.0,
+    strict_classes: bool = False,
     carbon: Mapping[str, Intensity] | None = None,
     details: bool | None = None,
     seed: int = 0,
@@ -119,6 +120,7 @@ def simulate(
         failover: ``requeue`` or ``move``: where jobs go that lose their nodes; see ``sim.outages``.
         blast_radius: Share of the running jobs that may be on their way from draining nodes at once.
         locality_s: Longest time that a gang waits to be placed nearer together than it could be now.
+        strict_classes: Jobs of a higher priority come first in the queue, whatever the policy says.
         carbon: Carbon intensity by region, in place of the specification's constants.
         details: Note the nodes of every attempt and why jobs wait; by default on a cluster of several nodes.
         seed: Of the random placement; kept in the manifest.
@@ -152,6 +154,7 @@ def simulate(
         placement=placement,
         depth=depth,
         locality_s=locality_s,
+        strict_classes=strict_classes,
         ties=ties,
         interval_s=interval_s,
         preemption=preemption,
@@ -301,6 +304,7 @@ def options_for(
     placement: str = "first-fit",
     depth: int = 0,
     locality_s: float = 0.0,
+    strict_classes: bool = False,
     ties: str = "instant",
     interval_s: float = 0.0,
     preemption: Preemption | None = None,
@@ -320,7 +324,7 @@ def options_for(
     detailed = (cluster.num_nodes > 1 if details is None else details) and ties == "instant"
     chosen = choose_policy(policy) if isinstance(policy, str) else policy
     return Options(
-        settings=Settings(chosen, backfill, placement, depth, locality_s),
+        settings=Settings(chosen, backfill, placement, depth, locality_s, strict_classes),
         ties=ties,
         interval_s=interval_s,
         preemption=preemption or Preemption(),
@@ -389,6 +393,7 @@ def run_manifest(
         "failover": options.failover,
         "blast_radius": options.blast_radius,
         "locality_s": settings.locality_s,
+        "strict_classes": settings.strict_classes,
         "outages": None if outages is None else _outages_hash(outages),
         "faults": None if faults is None else _faults_hash(faults),
         "other_work": None if other_work is None else _loads_hash(other_work),

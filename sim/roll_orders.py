@@ -17,6 +17,7 @@ from shunter.scheduler.errors import UsageError
 from shunter.scheduler.features import FeatureSource, new_scratch
 from shunter.scheduler.kernels.fairshare import no_usage
 from shunter.scheduler.learned import KernelScorer, LearnedOrder
+from shunter.scheduler.preemption import Preemption, classes_first, places_by_class
 from shunter.scheduler.snapshot import JobColumns, QueueView, Snapshot
 from shunter.scheduler.types import FloatArray, IntArray
 from shunter.sim import rollout_kernel as kernel
@@ -70,10 +71,11 @@ class RollOrders:
             raise UsageError(f"policy {chosen.label!r} needs what users have had")
         self._snapshot, self._chosen, self._ledger = snapshot, chosen, ledger
         self._source: FeatureSource | None = None
+        self._strict = classes_first(Preemption(), chosen, asked=settings.strict_classes)
         self._kept = np.zeros(0)
         self._kind = KINDS.get(ordering.name, kernel.STATIC)
         self.is_network = remake and ordering.needs_features and isinstance(chosen.scorer, KernelScorer)
-        self.remade = ordering.static or self.is_network or (remake and ordering.name in KINDS)
+        self.remade = ordering.static or self.is_network or (remake and ordering.name in KINDS and not self._strict)
         if ordering.needs_features and snapshot.histories is None:
             raise UsageError(f"policy {chosen.label!r} needs a snapshot with what is known of users")
         if self.is_network and snapshot.histories is not None:
@@ -81,7 +83,7 @@ class RollOrders:
             self._source = FeatureSource.of_snapshot(snapshot, snapshot.histories)
         elif not self.remade:
             usage_s = None if ledger is None else ledger.usage_at(snapshot.now_s)
-            self._kept = queue_scores(_waiting(snapshot), settings, usage_s)
+            self._kept = self._by_class(queue_scores(_waiting(snapshot), settings, usage_s), snapshot.columns)
 
     def of(self, rows: IntArray, submit_s: FloatArray) -> RollOrder:
         """The order of a roll.
@@ -101,21 +103,28 @@ class RollOrders:
         elif self._kind == kernel.STATIC:
             expected_s = columns.expected_s + self._snapshot.overhead_s[rows]
             view = QueueView(0.0, replace(columns, expected_s=expected_s), total)
-            score = self._chosen.score(view)[first:]
+            score = self._by_class(self._chosen.score(view)[first:], columns)
         elif self._ledger is not None and self._chosen.ordering.needs_usage:
             usage = usage_of(columns, self._chosen, total, self._ledger.copy())
         return RollOrder(score, self._kind, learned, usage)
 
+    def _by_class(self, score: FloatArray, columns: JobColumns) -> FloatArray:
+        """Scores of the jobs behind the running ones, or where classes come first their places by class and score."""
+        if not self._strict:
+            return score
+        priority = columns.priority[self._snapshot.num_running :]
+        return places_by_class(score, priority, np.arange(len(score)))
+
     def _learned(self, source: FeatureSource, rows: IntArray, columns: JobColumns) -> Learned:
         """The network's order of these jobs."""
         facts = {name: array[rows] for name, array in source.facts._asdict().items() if name != "total"}
-        histories = source.histories
+        histories, total = source.histories, self._snapshot.total_processors
         own = FeatureSource(
             source.facts._replace(**facts | {"submit_s": columns.submit_s}),
             histories._replace(users=histories.users.copy(), alike=histories.alike.copy()),
             new_scratch(len(rows)),
         )
-        learned = LearnedOrder(self._chosen, columns, own, self._snapshot.total_processors).compiled
+        learned = LearnedOrder(self._chosen, columns, own, total, strict=self._strict).compiled
         assert learned is not None
         return learned
 

@@ -51,6 +51,7 @@ def why_not(simulation: Simulation) -> str | None:
     reasons = {
         "jobs may be stopped, speeds differ, or placements are noted": simulation.is_dynamic,
         "waiting is attributed to reasons": simulation.waits_s is not None,
+        "priority classes come first": simulation.options.settings.strict_classes,
         "passes are made per event": options.ties != "instant",
         "passes are made at intervals": options.interval_s > 0,
         "conservative backfilling": options.settings.backfill == "conservative",

@@ -314,6 +314,7 @@ def refuse_with_rounds(workload: Workload, options: Options, state: ClusterState
     clashes = {
         f"--backfill {options.settings.backfill}": options.settings.backfill != "none",
         "--preempt": bool(options.preemption.rules),
+        "--strict-classes": options.settings.strict_classes,
         "--interval": options.interval_s > 0,
         "--ties per-event": options.ties != "instant",
         "waiting for locality": options.settings.locality_s > 0,

@@ -18,6 +18,7 @@ from shunter.daemon.service.convert import job_message
 from shunter.daemon.service.explaining import Explainer
 from shunter.daemon.service.logs import LogReaders
 from shunter.daemon.service.paging import number_of, page_of, page_token
+from shunter.daemon.service.repeats import Repeats
 from shunter.daemon.service.sessions import Sessions
 from shunter.daemon.service.status import streaming, unary
 from shunter.daemon.service.watching import Hub
@@ -72,7 +73,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
         self._leader, self._access, self._hub = leader, access, hub
         self._sessions, self._logs, self._explainer = sessions, logs, explainer
         self._limits = limits or Limits()
-        self._in_flight: dict[tuple[str, str], asyncio.Future[None]] = {}
+        self._repeats = Repeats(leader)
 
     # --- submitting --------------------------------------------------------------------------------------------------
 
@@ -111,29 +112,25 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
         key = Key(request.idempotency_key, digest)
         if len(key.key) > MAX_KEY:
             raise InvalidError(f"idempotency_key: has more than {MAX_KEY} characters")
-        while (flying := self._in_flight.get((caller.user, key.key))) is not None:
-            await asyncio.wait([flying])
-        done = asyncio.get_running_loop().create_future()
-        self._in_flight[caller.user, key.key] = done
+        asked = (caller.user, key.key)
         try:
-            before = await asyncio.to_thread(leader.store.repeated, caller.user, key.key)
+            before = await self._repeats.begin(asked)
             if before is not None:
                 return _repeated(before, key)
             return await self._make(caller, specs, array, key)
         finally:
-            del self._in_flight[caller.user, key.key]
-            done.set_result(None)
+            self._repeats.end(asked)
 
     async def _make(
         self, caller: Caller, specs: Sequence[common_pb2.JobSpec], array: Array | None, key: Key | None
     ) -> tuple[int, int, bool]:
         leader, queues = self._leader, self._leader.conduct.queues
         checked: list[tuple[common_pb2.JobSpec, Units]] = []
-        for place, spec in enumerate(specs):
-            try:
-                checked.append((spec, complete(spec, queues)))
-            except InvalidError as error:
-                raise InvalidError(f"job {place} of the batch: {error}") if len(specs) > 1 else error from None
+        try:
+            for spec in specs:
+                checked.append((spec, complete(spec, queues)))  # noqa: PERF401 - its length tells where it stopped
+        except InvalidError as error:
+            raise InvalidError(f"job {len(checked)} of the batch: {error}") if len(specs) > 1 else error from None
         count = len(array.indices) if array else len(checked)
         has = leader.state.num_of_user.get(caller.user, 0)
         if has + count > self._limits.jobs_per_user:
@@ -150,6 +147,8 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
             ForbiddenError: One belongs to somebody else: how and when it ends is not the caller's to know.
         """
         known = self._leader.state.jobs
+        if not any(spec.dependencies for spec, _ in specs):
+            return {}
         asked = {d.job for spec, _ in specs for d in spec.dependencies}
         found = {}
         for job in sorted(asked):

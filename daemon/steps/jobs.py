@@ -31,6 +31,10 @@ def end_job(state: LiveState, step: Step, now_s: float, job: LiveJob, reason: Re
         state.num_of_user[job.owner] = left
         if not left:
             del state.num_of_user[job.owner]
+        for other in job.waits_for & state.dependents.keys():
+            state.dependents[other].remove(job.id)
+            if not state.dependents[other]:
+                del state.dependents[other]
         for other in state.dependents.pop(job.id, ()):
             waiting = state.jobs.get(other)
             if waiting is None:

@@ -10,7 +10,7 @@ from shunter.daemon.jobs import Phase
 from shunter.daemon.live import MAX_GPUS, LiveNode, LiveState, Order, Step, Units
 from shunter.daemon.pb.nodes_pb2 import NodeDescription
 from shunter.daemon.steps.attempts import fence
-from shunter.daemon.steps.rows import node_row
+from shunter.daemon.steps.rows import attempt_row, node_row
 from shunter.scheduler.types import UNITS_PER
 
 
@@ -114,10 +114,13 @@ def _reconcile(step: Step, node: LiveNode, held: Mapping[tuple[int, int], int], 
         attempt = job.attempt
         assert attempt is not None
         part = attempt.parts[node.name]
+        before_s = part.fence_s
         if (job.id, attempt.number) in held:
             part.fence_s = None
         elif part.phase is not Phase.ASSIGNED or forgot:
             part.fence_s = fence_s
+        if part.fence_s != before_s:
+            step.change.attempts.append(attempt_row(job))
     for (job_id, number), phase in held.items():
         wanted = node.jobs.get(job_id)
         is_wanted = wanted is not None and wanted.attempt is not None and wanted.attempt.number == number

@@ -15,6 +15,8 @@ def attempt_row(job: LiveJob, end_s: float | None = None, exit_code: int | None 
     assert attempt is not None
     parts = [part_json(part) for part in attempt.parts.values()]
     parts[0]["held"] = attempt.held
+    if attempt.stop_s is not None:
+        parts[0]["stop_s"] = attempt.stop_s
     return AttemptRow(
         job=job.id,
         number=attempt.number,
@@ -30,7 +32,7 @@ def attempt_row(job: LiveJob, end_s: float | None = None, exit_code: int | None 
 
 
 def part_json(part: Part) -> dict[str, object]:
-    """What differs from the defaults; ``stop_s`` of the attempt is not needed after a restart."""
+    """What differs from the defaults."""
     row: dict[str, object] = {"node": part.node, "entries": part.entries, "phase": int(part.phase)}
     if part.end is not None:
         row["end"] = part.end
@@ -67,7 +69,7 @@ def attempt_of(row: AttemptRow) -> LiveAttempt:
         start_s=row.start_s,
         cause=Reason(row.cause),
         message=row.message,
-        stop_s=row.assigned_s if row.cause else None,
+        stop_s=stored[0].get("stop_s"),
     )
 
 

@@ -9,6 +9,7 @@ from shunter.daemon.errors import InvalidError
 from shunter.daemon.jobs import JobState, Reason
 from shunter.daemon.live import LiveJob, LiveState, Step, Units
 from shunter.daemon.pb.common_pb2 import Dependency, JobSpec
+from shunter.daemon.specs import MAX_SPEC_BYTES
 from shunter.daemon.store.rows import EventRow, IdempotencyRow, JobRow
 
 
@@ -67,12 +68,16 @@ def submit(
     count = len(array.indices) if array else len(specs)
     if not count:
         raise InvalidError("there is no job in it")
-    waits = [_waits_for(state, spec, ended or {}) for spec, _ in specs]
+    waits = [_waits_for(state, spec, ended or {}) if spec.dependencies else NONE for spec, _ in specs]
+    blobs = [spec.SerializeToString() for spec, _ in specs]
+    longest = max(map(len, blobs))
+    if longest > MAX_SPEC_BYTES:
+        raise InvalidError(f"a job takes {longest} bytes; at most {MAX_SPEC_BYTES} are allowed")
     first = state.last_job + 1
     state.last_job += count
     state.last_event += 1
     version, rows, held = state.last_event, step.change.jobs, False
-    blobs = [spec.SerializeToString() for spec, _ in specs]
+    jobs, waiting = state.jobs, state.waiting
     for i in range(count):
         j = 0 if array else i
         spec, units = specs[j]
@@ -84,8 +89,8 @@ def submit(
             held = True
             _hold(state, job, waits[j], begin_s)
         else:
-            state.waiting[job.id] = job
-        state.jobs[job.id] = job
+            waiting[job.id] = job
+        jobs[job.id] = job
         rows.append(
             JobRow(
                 job.id,
@@ -117,14 +122,15 @@ def submit(
     return first
 
 
+NONE: frozenset[int] = frozenset()
+
+
 def _waits_for(state: LiveState, spec: JobSpec, ended: Mapping[int, int]) -> frozenset[int]:
     """Jobs that it waits for and that have not ended.
 
     Raises:
         InvalidError: One of them does not exist, or has ended otherwise than it should have.
     """
-    if not spec.dependencies:
-        return frozenset()
     open_jobs = set()
     for dependency in spec.dependencies:
         if dependency.job in state.jobs:

@@ -1,8 +1,10 @@
 """Connections to the database that a URL names: one that writes, and a pool that reads.
 
 SQLite is opened with a write-ahead log and full synchronisation: what is committed has reached the disk, and readers
-never wait for the writer. PostgreSQL ends a transaction whose client stands still (``STILL_MS``), because until then
-the rows that it has locked would keep another daemon from taking over.
+never wait for the writer. Its index of the log (``-shm``) is mapped into memory, so that other processes can read, too:
+a file system that is made read-only under it by force may end the process (SIGBUS), which loses nothing. PostgreSQL
+ends a transaction whose client stands still (``STILL_MS``), because until then the rows that it has locked would keep
+another daemon from taking over.
 """
 
 from __future__ import annotations

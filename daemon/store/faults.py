@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,8 +72,12 @@ def probed(path: Path) -> DaemonError | None:
     beside = path.with_name(path.name + ".probe")
     try:
         for file in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
-            if file.exists():
-                os.close(os.open(file, os.O_RDWR | os.O_CLOEXEC))
+            if not file.exists():
+                continue
+            os.close(os.open(file, os.O_RDWR | os.O_CLOEXEC))
+            most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+            if most != resource.RLIM_INFINITY and file.stat().st_size + PROBE_BYTES > most:
+                return StoreFullError(f"store is full: {file}: files may have {most} bytes (ulimit -f)")
         try:
             with beside.open("wb") as probe:
                 probe.write(bytes(PROBE_BYTES))

@@ -7,7 +7,7 @@ some milliseconds, whatever is looked for, while an index of parts would cost mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 BLOCK = 1024
 
@@ -17,13 +17,16 @@ def folded(name: str) -> str:
     return name.lower().replace("\n", " ")
 
 
-def block_text(block: int, jobs: Iterable[tuple[int, str]]) -> str:
+def block_text(block: int, jobs: Sequence[tuple[int, str]]) -> str:
     """The text of a block from its (id, name), in any order."""
-    lines = [""] * BLOCK
     first = block * BLOCK
+    lines = [""] * BLOCK
     for job, name in jobs:
-        lines[job - first] = folded(name)
-    return "\n".join(lines)
+        lines[job - first] = name
+    text = "\n".join(lines)
+    if text.count("\n") == BLOCK - 1:
+        return text.lower()
+    return "\n".join([folded(name) for name in lines])
 
 
 def ids_in(block: int, text: str, part: str, before: int) -> Iterator[int]:
@@ -35,16 +38,40 @@ def ids_in(block: int, text: str, part: str, before: int) -> Iterator[int]:
             yield first + place
 
 
-def blocks_to_write(ids: Sequence[int], done: int) -> list[int]:
-    """Blocks whose text has to be made after jobs were stored, lowest first.
+class Tail:
+    """Names that are in no block yet, and the blocks that they fill.
 
     Args:
-        ids: Of the new jobs; at least one.
-        done: The first block that has no text yet.
-
-    Returns:
-        Blocks that have been left behind, and those of ids that came late.
+        first: The first block that has no text.
+        names: (id, name) of all jobs from there on.
     """
-    top = max(ids) // BLOCK
-    late = {job // BLOCK for job in ids if job // BLOCK < done} if min(ids) // BLOCK < done else set()
-    return sorted(late.union(range(done, top)))
+
+    def __init__(self, first: int, names: list[tuple[int, str]]) -> None:
+        self._first = first
+        self._names = names
+
+    def with_jobs(self, jobs: Sequence[tuple[int, str]]) -> tuple[Tail, dict[int, str], list[int]]:
+        """What follows from new jobs.
+
+        Returns:
+            ``(tail, texts, late)``: the tail from now on, texts of the blocks that are full, and the blocks that have
+            a text already to which a job was added.
+        """
+        ids = [job for job, _ in jobs]
+        start = self._first * BLOCK
+        late: list[int] = []
+        if min(ids) < start:
+            late = sorted({job // BLOCK for job in ids if job < start})
+            jobs = [pair for pair in jobs if pair[0] >= start]
+        names = [*self._names, *jobs]
+        top = max(ids) // BLOCK
+        if top <= self._first:
+            return Tail(self._first, names), {}, late
+        texts: dict[int, str] = {}
+        by_block: dict[int, list[tuple[int, str]]] = {}
+        for pair in names:
+            by_block.setdefault(pair[0] // BLOCK, []).append(pair)
+        rest = by_block.pop(top, [])
+        for block, pairs in by_block.items():
+            texts[block] = block_text(block, pairs)
+        return Tail(top, rest), texts, late

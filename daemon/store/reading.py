@@ -29,6 +29,12 @@ IDS_AT_ONCE = 500
 """Ids in one statement; SQLite takes at most 999 values in old versions."""
 LIVE = tuple(range(1, FIRST_ENDED))
 RECENT_EVENTS = 1000
+BLOCKS_READ = 64
+BLOCKS_FOUND = 16
+
+
+MOST_KEYS = 500
+"""Idempotency keys that one statement asks for."""
 
 
 class Reader:
@@ -96,6 +102,22 @@ class Reader:
             return None
         row = IdempotencyRow._make(found[0])
         return row._replace(request_sha256=bytes(row.request_sha256))
+
+    def repeated_calls(self, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], IdempotencyRow]:
+        """Calls by (user, key)."""
+        found: dict[tuple[str, str], IdempotencyRow] = {}
+        keys_of: dict[str, list[str]] = {}
+        for owner, key in asked:
+            keys_of.setdefault(owner, []).append(key)
+        for owner, keys in keys_of.items():
+            for i in range(0, len(keys), MOST_KEYS):
+                some = keys[i : i + MOST_KEYS]
+                sql = f"SELECT {_names(IdempotencyRow)} FROM idempotency WHERE owner = {self._mark} "
+                sql += f'AND "key" IN ({self._marks(some)})'
+                for values in self._all(sql, (owner, *some)):
+                    row = IdempotencyRow._make(values)
+                    found[owner, row.key] = row._replace(request_sha256=bytes(row.request_sha256))
+        return found
 
     def jobs(self, query: JobQuery) -> list[StoredJob]:
         """Newest first."""
@@ -176,17 +198,18 @@ class Reader:
         for job, name in self._all(recent, (beyond, upper)):
             if part in folded(name):
                 yield job
-        finder = "instr" if self._mark == "?" else "strpos"
-        blocks = (
-            f"SELECT block, names FROM name_blocks WHERE block <= {self._mark} AND {finder}(names, {self._mark}) > 0 "
-            f"ORDER BY block DESC LIMIT 16"
+        # Python looks through a block twice as fast as SQLite does; PostgreSQL is spared sending all of them.
+        there, most = ("", BLOCKS_READ) if self._mark == "?" else (" AND strpos(names, %s) > 0", BLOCKS_FOUND)
+        sql = (
+            f"SELECT block, names FROM name_blocks WHERE block <= {self._mark}{there} ORDER BY block DESC LIMIT {most}"
         )
         last = (upper - 1) // BLOCK
         while last >= 0:
-            rows = self._all(blocks, (last, part))
+            rows = self._all(sql, (last, part) if there else (last,))
             for block, text in rows:
-                yield from ids_in(block, text, part, upper)
-            last = rows[-1][0] - 1 if len(rows) == 16 else -1
+                if part in text:
+                    yield from ids_in(block, text, part, upper)
+            last = rows[-1][0] - 1 if len(rows) == most else -1
 
     def _matching(self, ids: Sequence[int], query: JobQuery) -> list[StoredJob]:
         terms, values = self._terms(query, query.states)

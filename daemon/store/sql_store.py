@@ -220,6 +220,11 @@ class SqlStore:
         with self._reading() as reader:
             return reader.repeated(owner, key)
 
+    def repeated_calls(self, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], IdempotencyRow]:
+        """The same for several (user, key)."""
+        with self._reading() as reader:
+            return reader.repeated_calls(asked)
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection that reads one state of the store, for as long as it is held."""

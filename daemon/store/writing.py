@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from shunter.daemon.errors import FencedError
-from shunter.daemon.store.names import BLOCK, block_text, blocks_to_write
+from shunter.daemon.store.names import BLOCK, Tail, block_text
 from shunter.daemon.store.rows import AttemptRow, Change
 from shunter.daemon.store.statements import statements_of
 
@@ -17,6 +17,7 @@ Work = Callable[[Connection], None]
 """Something else to be done within a group's transaction, such as deleting what is old."""
 
 PROBE_BYTES = 256 * 1024
+HIGHEST = 2**63 - 1
 
 
 class Transaction:
@@ -35,7 +36,7 @@ class Transaction:
         self._is_sqlite = connection.dialect.name == "sqlite"
         self._mark = "?" if self._is_sqlite else "%s"
         self._sql = statements_of(self._mark)
-        self._blocks_done: int | None = None
+        self._tail: Tail | None = None
         self._placed: set[tuple[int, int]] = set()
 
     def store(self, changes: Sequence[Change], works: Iterable[Work]) -> None:
@@ -46,11 +47,11 @@ class Transaction:
             SQLAlchemyError: From the database.
         """
         with self._connection.begin():
-            done, placed = self._insert(changes)
+            tail, placed = self._insert(changes)
             for work in works:
                 work(self._connection)
             self._check_token()
-        self._blocks_done = done
+        self._tail = tail
         self._placed = placed
 
     def probe(self) -> None:
@@ -70,8 +71,8 @@ class Transaction:
         if found != self._token:
             raise FencedError(f"store: written with token {self._token}, but the highest is {found}")
 
-    def _insert(self, changes: Sequence[Change]) -> tuple[int | None, set[tuple[int, int]]]:
-        sql, placed, done = self._sql, self._placed, self._blocks_done
+    def _insert(self, changes: Sequence[Change]) -> tuple[Tail | None, set[tuple[int, int]]]:
+        sql, placed, tail = self._sql, self._placed, self._tail
         jobs = _joined([change.jobs for change in changes])
         if jobs:
             self._run(sql.jobs, jobs)
@@ -90,8 +91,8 @@ class Transaction:
         self._run(sql.histories, _last(_joined([change.histories for change in changes])))
         self._run(sql.events, _joined([change.events for change in changes]))
         if jobs:
-            done = self._write_blocks([row[0] for row in jobs])
-        return done, placed
+            tail = self._write_blocks([(row[0], row[4]) for row in jobs])
+        return tail, placed
 
     def _run(self, sql: str, rows: Sequence[Any]) -> None:
         if rows:
@@ -105,25 +106,24 @@ class Transaction:
         ended = {row[:2] for row in attempts if row.end_s is not None}
         return (self._placed | {row[:2] for row in fresh}) - ended
 
-    def _write_blocks(self, ids: Sequence[int]) -> int:
-        done = self._blocks_done
-        if done is None:
-            done = self._first_block()
-        blocks = blocks_to_write(ids, done)
-        read = f"SELECT id, name FROM jobs WHERE id >= {self._mark} AND id < {self._mark}"
-        for block in blocks:
-            found = self._connection.exec_driver_sql(read, (block * BLOCK, (block + 1) * BLOCK)).all()
-            if found:
-                text = block_text(block, ((int(job), str(name)) for job, name in found))
-                self._connection.exec_driver_sql(self._sql.name_block, (block, text))
-        return max(done, max(ids) // BLOCK)
+    def _write_blocks(self, jobs: Sequence[tuple[int, str]]) -> Tail:
+        tail, texts, late = (self._tail or self._read_tail()).with_jobs(jobs)
+        for block in late:
+            texts[block] = block_text(block, self._names(block * BLOCK, (block + 1) * BLOCK))
+        self._run(self._sql.name_block, sorted(texts.items()))
+        return tail
 
-    def _first_block(self) -> int:
+    def _read_tail(self) -> Tail:
+        """The jobs beyond the last block; those being stored are among them."""
         last = self._connection.exec_driver_sql("SELECT MAX(block) FROM name_blocks").scalar()
-        if last is not None:
-            return int(last) + 1
-        first = self._connection.exec_driver_sql("SELECT MIN(id) FROM jobs").scalar()
-        return int(first or 0) // BLOCK
+        if last is None:
+            lowest = self._connection.exec_driver_sql("SELECT MIN(id) FROM jobs").scalar()
+            last = int(lowest or 0) // BLOCK - 1
+        return Tail(last + 1, self._names((last + 1) * BLOCK, HIGHEST))
+
+    def _names(self, first: int, before: int) -> list[tuple[int, str]]:
+        read = f"SELECT id, name FROM jobs WHERE id >= {self._mark} AND id < {self._mark}"
+        return [(job, name) for job, name in self._connection.exec_driver_sql(read, (first, before))]
 
 
 def _joined(lists: list[list[Any]]) -> list[Any]:

@@ -5,7 +5,7 @@ Owns every hot loop: fitting, placing, starting, releasing, and the scheduling p
 never negative.
 """
 
-from shunter.scheduler.kernels.conservative import profile_from_promises, rebuild_profile
+from shunter.scheduler.kernels.conservative import rebuild_profile
 from shunter.scheduler.kernels.estimates import correct, learn_run, note_start, predict
 from shunter.scheduler.kernels.evicting import choose_victims
 from shunter.scheduler.kernels.lists import queue_remove, running_insert, running_remove
@@ -21,13 +21,15 @@ from shunter.scheduler.kernels.passes import (
     set_open,
 )
 from shunter.scheduler.kernels.placing import load_of_gang, nearest_tier
+from shunter.scheduler.kernels.restoring import activate_waiting, hold_all
 from shunter.scheduler.kernels.slots import activate_shape, refresh_node
 from shunter.scheduler.kernels.starting import add_entry, hold, release_job, set_running, start_job
 from shunter.scheduler.kernels.waits import attribute_waits, note_reasons
 
 __all__ = [
-    "absorb", "activate_shape", "add_entry", "advance", "advance_conservative", "attribute_waits", "choose_victims",
-    "correct", "enqueue", "hold", "learn_run", "load_of_gang", "nearest_tier", "note_reasons", "note_start", "predict",
-    "profile_from_promises", "queue_remove", "rebuild_profile", "refresh_node", "release_job", "run_conservative",
-    "run_lanes", "run_pass", "running_insert", "running_remove", "set_gpu", "set_open", "set_running", "start_job",
+    "absorb", "activate_shape", "activate_waiting", "add_entry", "advance", "advance_conservative",
+    "attribute_waits", "choose_victims", "correct", "enqueue", "hold", "hold_all", "learn_run", "load_of_gang",
+    "nearest_tier", "note_reasons", "note_start", "predict", "queue_remove", "rebuild_profile", "refresh_node",
+    "release_job", "run_conservative", "run_lanes", "run_pass", "running_insert", "running_remove", "set_gpu",
+    "set_open", "set_running", "start_job",
 ]  # fmt: skip

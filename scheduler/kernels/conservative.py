@@ -331,18 +331,6 @@ def profile_from_running(st: State, now_s: float) -> None:
 
 
 @compiled
-def profile_from_promises(st: State, now_s: float) -> None:
-    """Make the profile from the running jobs and the reservations that waiting jobs hold."""
-    profile_from_running(st, now_s)
-    for position in range(st.counters[QUEUE_LO], st.counters[QUEUE_HI]):
-        row = st.jobs_i[QUEUE, position]
-        from_s = st.jobs_f[RESERVED_S, row]
-        if not np.isnan(from_s):
-            until_s = from_s + st.jobs_f[BOUND_S, row]
-            profile_change(st, row, -1, max(from_s, now_s), until_s)
-
-
-@compiled
 def rebuild_profile(st: State, now_s: float) -> None:
     """Make the profile anew and reserve again for every waiting job that had a reservation, in queue order."""
     profile_from_running(st, now_s)

@@ -14,6 +14,7 @@ from shunter.cli.daemon import app as daemon_app
 from shunter.cli.demo import demo_command
 from shunter.cli.evaluate import evaluate_command
 from shunter.cli.models import app as models_app
+from shunter.cli.node import node_command
 from shunter.cli.simulate import simulate_command
 from shunter.cli.tokens import app as tokens_app
 from shunter.cli.traces import app as traces_app
@@ -31,6 +32,7 @@ app.command("simulate")(simulate_command)
 app.command("compare")(compare_command)
 app.command("evaluate")(evaluate_command)
 app.command("demo")(demo_command)
+app.command("node")(node_command)
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(daemon_app, name="daemon")
 app.add_typer(tokens_app, name="token")

@@ -39,6 +39,7 @@ class Rules:
     failover: str = "requeue"
     blast_radius: float = 1.0
     locality_s: float = 0.0
+    strict_classes: bool = False
     interference: bool = False
     node_load: NodeLoad = field(default_factory=NodeLoad)
     hold: Hold = field(default_factory=Hold)
@@ -74,6 +75,7 @@ class Rules:
             "failover": self.failover,
             "blast_radius": self.blast_radius,
             "locality_s": self.locality_s,
+            "strict_classes": self.strict_classes,
             "interference": self.interference,
             "other_work": self.node_load.resolve(cluster, quiet=quiet),
             "holding": self.hold.resolve(trace, cluster, window, default_request_s=default_request_s, quiet=quiet),
@@ -152,6 +154,7 @@ class Request:
             placement=self.placement,
             depth=self.depth,
             locality_s=rules.locality_s,
+            strict_classes=rules.strict_classes,
             ties=self.ties,
             interval_s=self.interval_s,
             preemption=Preemption(rules.preempt, rules.min_run_s, rules.grace_s),

@@ -95,6 +95,12 @@ def simulate_command(
             "class) or quota (what a group borrowed); may be given several times.",
         ),
     ] = None,
+    strict_classes: Annotated[
+        bool,
+        typer.Option(
+            "--strict-classes", help="Jobs of a higher priority come first in the queue, whatever the policy says."
+        ),
+    ] = False,
     min_run: Annotated[
         float, typer.Option("--min-run", help="Seconds for which a job that has started is not stopped.")
     ] = 0.0,
@@ -247,6 +253,7 @@ def simulate_command(
             failover=failover,
             blast_radius=blast_radius,
             locality_s=consolidate,
+            strict_classes=strict_classes,
             interference=interference,
             node_load=NodeLoad(node_load, load_forecast),
             hold=Hold(hold_for, hold_forecast, hold_step, hold_level),

@@ -123,5 +123,8 @@ class MemoryStore:
     def repeated(self, owner: str, key: str) -> IdempotencyRow | None:
         return self.keys.get((owner, key))
 
+    def repeated_calls(self, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], IdempotencyRow]:
+        return {key: self.keys[key] for key in asked if key in self.keys}
+
     def close(self) -> None:
         pass

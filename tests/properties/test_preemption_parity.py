@@ -75,6 +75,7 @@ def test_a_plan_stops_and_starts_what_the_engine_stops_and_starts(policy: str, d
             ordering,
             data.draw(st.sampled_from(PREEMPTING)),
             data.draw(st.sampled_from(["first-fit", "least-loaded"])),
+            strict_classes=data.draw(st.booleans()),
         ),
         preemption=Preemption(rules, data.draw(st.sampled_from([0.0, 5.0])), data.draw(st.sampled_from([0.0, 3.0]))),
     )

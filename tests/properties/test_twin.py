@@ -65,6 +65,7 @@ def test_plan_equals_its_twin_and_the_fused_engine(data: st.DataObject) -> None:
         data.draw(st.sampled_from(MODES)),
         data.draw(st.sampled_from(PLACES)),
         depth=data.draw(st.sampled_from([0, 0, 1, 3])),
+        strict_classes=data.draw(st.booleans()),
     )
     ties = data.draw(st.sampled_from(["instant", "per-event"]))
     interval_s = data.draw(st.sampled_from([0.0, 0.0, 7.0])) if ties == "instant" else 0.0

@@ -14,7 +14,7 @@ from tests.daemon.store.postgres import Cluster, unavailable
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def server() -> Iterator[Cluster]:
     reason = unavailable()
     if reason:
         pytest.skip(reason)
@@ -23,6 +23,13 @@ def cluster() -> Iterator[Cluster]:
         yield started
     finally:
         started.stop()
+
+
+@pytest.fixture
+def cluster(server: Cluster) -> Iterator[Cluster]:
+    """The server; databases that a test asked for are emptied for the next one."""
+    yield server
+    server.recycle()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -62,7 +62,8 @@ class Cluster:
             shutil.chown(self.folder, name)
             self._as_user = ["setpriv", f"--reuid={name}", f"--regid={pwd.getpwnam(name).pw_gid}", "--clear-groups"]
         self.port = _free_port()
-        self._databases = 0
+        self._used: list[str] = []
+        self._free: list[str] = []
         self._server: subprocess.Popen[bytes] | None = None
         subprocess.run(
             [*self._as_user, self._bin / "initdb", "-D", self.folder / "data", "-A", "trust", "-U", "shunter", "-N"],
@@ -77,6 +78,7 @@ class Cluster:
         """Start the server and wait until it answers."""
         options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder}
         options |= {"max_connections": 60, "shared_buffers": "32MB", "log_min_messages": "fatal"}
+        options |= {"fsync": "off"}  # servers are killed here, machines are not
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         log = (self.folder / "log").open("ab")
         with log:
@@ -109,13 +111,27 @@ class Cluster:
 
     def new_database(self) -> str:
         """URL of an empty database."""
-        self._databases += 1
-        name = f"test{self._databases}"
-        engine = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name}")
-        engine.dispose()
+        if self._free:
+            name = self._free.pop()
+            self._run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+            self._run("DROP SCHEMA public CASCADE", name)
+            self._run("CREATE SCHEMA public", name)
+        else:
+            name = f"test{len(self._used)}"  # none is free: all that there are were handed out
+            self._run(f"CREATE DATABASE {name}")
+        self._used.append(name)
         return self.url(name)
+
+    def recycle(self) -> None:
+        """Nobody needs the databases any more: making one takes longer than emptying it."""
+        self._free += self._used
+        self._used = []
+
+    def _run(self, sql: str, database: str = "postgres") -> None:
+        engine = create_engine(self.url(database), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(sql)
+        engine.dispose()
 
 
 def _free_port() -> int:
