@@ -91,6 +91,9 @@ class AgentService(agent_pb2_grpc.AgentServicer):
         if node is None or node.registration != session.registration:
             session.end()
             return
+        if node.health == "failed":
+            session.end()  # its jobs are given away: what it holds is told and reconciled when it registers again
+            return
         step = Step()
         heard(leader.state, step, leader.clock.now_s(), node, leader.conduct.leases)
         leader.write(step)
