@@ -32,6 +32,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
         clusters,
         daemon_store,
         environment,
+        failover,
         forecasts,
         inference,
         live_decision,
@@ -65,6 +66,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
         "starts": starts.starts,
         "forecasts": forecasts.forecasts,
         "daemon-store": daemon_store.daemon_store,
+        "failover": failover.failover,
         "simpy-share": simpy_share.simpy_share,
         "first-run": startup.first_run,
     }

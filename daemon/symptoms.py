@@ -28,7 +28,7 @@ def symptoms(said: NodeSample, whole: NodeSample, memory: Memory, rules: Failove
     if fault or memory.silent:
         events.append(NvmlSeen(fault))
     known = memory.gpus
-    matter = [gpu.index for gpu in said.gpus if _may_matter(gpu, known.get(gpu.index, UNKNOWN), rules)]
+    matter = [gpu.index for gpu in said.gpus if _may_matter(gpu, known.get(gpu.index, UNKNOWN), rules.thermal_limit_c)]
     watched = [i for i, gpu in known.items() if gpu.hot or gpu.silent or gpu.state is not Health.HEALTHY]
     if matter or watched:
         fresh = {gpu.index for gpu in said.gpus}
@@ -38,19 +38,19 @@ def symptoms(said: NodeSample, whole: NodeSample, memory: Memory, rules: Failove
     return events
 
 
-def _may_matter(gpu: GpuSample, known: GpuMemory, rules: FailoverRules) -> bool:
-    return bool(
-        known.hot
-        or known.silent
-        or known.state is not Health.HEALTHY
-        or gpu.temperature_c >= rules.thermal_limit_c
-        or (gpu.ecc_uncorrected != known.ecc and gpu.HasField("ecc_uncorrected"))
+def _may_matter(gpu: GpuSample, before: GpuMemory, limit_c: float) -> bool:
+    """Whether anything is wrong, or a counter differs; only then is it asked whether the agent told it."""
+    if (
+        gpu.temperature_c >= limit_c
         or gpu.throttle_reasons & HW_THERMAL_SLOWDOWN
-        or _retired(gpu) not in (None, known.retired)
         or gpu.remapping_failed
         or gpu.fault
         or gpu.xids
-    )
+    ):
+        return True
+    if gpu.ecc_uncorrected != before.ecc and gpu.HasField("ecc_uncorrected"):
+        return True
+    return gpu.retired_pages + gpu.remapped_rows != before.retired and _retired(gpu) is not None
 
 
 def _retired(gpu: GpuSample) -> int | None:
