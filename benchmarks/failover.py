@@ -9,14 +9,9 @@ and kills are spread over that.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import random
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from benchmarks.measure import Record, Spread, Target
 from benchmarks.workloads import Setup
@@ -56,50 +51,8 @@ def _quantile(ordered: list[float], share: float) -> float:
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
 
-@asynccontextmanager
-async def daemon(**settings: Any) -> AsyncIterator[str]:
-    """Address of a daemon in another process; with settings that differ from the defaults."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    with tempfile.TemporaryDirectory(prefix="shunter-failover-") as folder:
-        process = context.Process(target=_serve, args=(theirs, folder, settings))
-        process.start()
-        try:
-            if not await asyncio.to_thread(ours.poll, START_LIMIT_S):
-                raise RuntimeError(f"the daemon did not listen within {START_LIMIT_S:g} s")
-            yield ours.recv()
-        finally:
-            process.terminate()
-            await asyncio.to_thread(process.join, 20.0)
-            if process.is_alive():
-                process.kill()
-
-
-def _serve(pipe: Connection, folder: str, settings: dict[str, Any]) -> None:
-    from shunter.daemon.config import checked
-    from shunter.daemon.logs import set_up_logs
-    from shunter.daemon.planner import ProcessPlanner
-    from shunter.daemon.run import Daemon, Parts
-    from shunter.daemon.service.access import OpenAccess
-
-    set_up_logs("text")
-    parts = Parts(
-        config=checked({"listen": "127.0.0.1:0", **settings}, "the benchmark"),
-        config_path=None,
-        overrides={},
-        state_dir=Path(folder),
-        planner=ProcessPlanner(),
-        access=OpenAccess("benchmark"),
-        on_listening=pipe.send,
-    )
-
-    async def serve() -> None:
-        await Daemon(parts).run()
-
-    asyncio.run(serve())
-
-
 async def _measure(kills: int, seed: int) -> list[float]:
+    from tests.daemon.served import daemon, until
     from tests.daemon.simulated import SimulatedAgent, description
 
     draw, loop = random.Random(seed), asyncio.get_running_loop()
@@ -142,21 +95,10 @@ def _held(agents: dict[str, SimulatedAgent]) -> dict[int, SimulatedAgent]:
     return {job: agent for agent in agents.values() for (job, _), (_, end) in agent.runs.items() if end is None}
 
 
-async def until(holds: Any, limit_s: float) -> None:
-    """Wait for a condition.
-
-    Raises:
-        TimeoutError: It did not hold in time.
-    """
-    deadline_s = asyncio.get_running_loop().time() + limit_s
-    while not holds():
-        if asyncio.get_running_loop().time() > deadline_s:
-            raise TimeoutError(f"waited longer than {limit_s:g} s")
-        await asyncio.sleep(0.01)
-
-
 async def _moved(agents: dict[str, SimulatedAgent], job: int) -> float:
     """When the job runs again, on the loop's clock."""
+    from tests.daemon.served import until
+
     await until(lambda: job in _held(agents), MOVE_LIMIT_S)
     agent = _held(agents)[job]
     return max(begin for (one, _), (begin, end) in agent.runs.items() if one == job and end is None)
