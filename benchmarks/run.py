@@ -33,6 +33,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
         daemon_load,
         daemon_store,
         environment,
+        failover,
         forecasts,
         inference,
         live_decision,
@@ -67,6 +68,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
         "forecasts": forecasts.forecasts,
         "daemon-store": daemon_store.daemon_store,
         "daemon-load": daemon_load.daemon_load,
+        "failover": failover.failover,
         "simpy-share": simpy_share.simpy_share,
         "first-run": startup.first_run,
     }

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from shunter.daemon.health_rules import FailoverRules, LeaseRules
 from shunter.daemon.leader import Conduct
 from shunter.daemon.planner import Rules
 from shunter.daemon.service.scheduler import Limits
 from shunter.daemon.snapshots import GroupRules
 from shunter.daemon.specs import MAX_SPAN_S, NAME, QueueRules
-from shunter.daemon.steps.nodes import LeaseRules
 from shunter.scheduler.errors import ConfigError
 from shunter.scheduler.yaml_files import clauses, read_mapping
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Ratio = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Xid = Annotated[int, Field(ge=0, le=100_000)]
 Name = Annotated[str, Field(pattern=NAME.pattern.removesuffix(r"\Z") + "$", min_length=1)]
 
 
@@ -86,7 +88,9 @@ class Leases(Section):
     """When a silent node is suspected, and when its jobs are started elsewhere."""
 
     heartbeat_s: Positive = Field(default=3.0, description="How often an agent is heard.")
-    suspect_s: Positive = Field(default=7.0, description="Silence after which a node gets no new work.")
+    suspect_s: Positive = Field(
+        default=7.0, description="Silence after which a node gets no new work, with failover.detector: fixed."
+    )
     lease_s: Positive = Field(default=9.0, description="An agent stops its jobs when nobody answered it for so long.")
     margin_s: Positive = Field(
         default=1.0, description="What stopping them takes; after both its jobs start elsewhere."
@@ -94,6 +98,58 @@ class Leases(Section):
     probation_s: Amount = Field(
         default=10.0, description="A node that had failed gets no work for so long after it came back."
     )
+
+
+class Failover(Section):
+    """What is concluded from telemetry and from jobs that fail, and what follows: docs/reference/failover.md."""
+
+    detector: Literal["fixed", "phi"] = Field(
+        default="fixed", description="A node is suspect after leases.suspect_s, or by how regular it was (phi)."
+    )
+    phi_window: Annotated[int, Field(ge=10, le=10_000)] = Field(
+        default=100, description="Heartbeats of a node that the phi detector remembers."
+    )
+    phi_threshold: Annotated[float, Field(ge=1, le=15)] = Field(
+        default=8.0, description="Suspicion of a suspect node: wrong once in 10 to the power of it heartbeats."
+    )
+    phi_min_deviation_s: Positive = Field(
+        default=0.5, description="Least deviation of the times between heartbeats that is believed."
+    )
+    blast_radius: Ratio = Field(
+        default=0.3, description="Share of nodes, running jobs and their GPUs evicted at once; the rest is held."
+    )
+    blast_window_s: Positive = Field(
+        default=60.0, description="An evicted job that does not run again counts against it for so long."
+    )
+    thermal_limit_c: Annotated[float, Field(ge=40, le=150)] = Field(
+        default=90.0, description="A GPU is too hot from here on; look up its slowdown temperature."
+    )
+    thermal_hysteresis_c: Annotated[float, Field(gt=0, le=60)] = Field(
+        default=10.0, description="It has cooled so many degrees below the limit."
+    )
+    thermal_samples: Count = Field(default=3, description="Samples in a row that make a GPU hot, or cool.")
+    fault_samples: Count = Field(
+        default=2, description="Samples in a row in which a GPU hangs, or NVML is gone, before it counts."
+    )
+    fatal_xids: tuple[Xid, ...] = Field(default=(), description="Xids that take a GPU out of service too.")
+    ignored_xids: tuple[Xid, ...] = Field(default=(), description="Xids of the table of which nothing follows.")
+    gpu_probation_s: Amount = Field(default=600.0, description="A GPU that is back gets no work for so long.")
+    node_gpu_share: Ratio = Field(
+        default=0.5, description="Share of a node's GPUs out of service from which the whole node drains."
+    )
+    black_hole_jobs: Annotated[int, Field(ge=2, le=32)] = Field(
+        default=5, description="A node drains when so many jobs failed there in a row ..."
+    )
+    black_hole_kinds: Count = Field(default=2, description="... of so many different owners or names ...")
+    black_hole_start_s: Positive = Field(default=60.0, description="... each so soon after its start ...")
+    black_hole_window_s: Positive = Field(
+        default=600.0, description="... within so long, while such jobs end well elsewhere."
+    )
+    flapping_failures: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=3, description="A node that failed so often ..."
+    )
+    flapping_window_s: Positive = Field(default=24 * 3600.0, description="... within so long ...")
+    flapping_probation_s: Positive = Field(default=3600.0, description="... is held out for so long when it is back.")
 
 
 class UserLimits(Section):
@@ -176,6 +232,9 @@ class Config(Section):
     groups: tuple[Group, ...] = Field(default=(), description="Quotas of groups; a group that is not named has none.")
     leases: Leases = Field(default_factory=Leases, description="Nodes that fall silent.")
     retention: Retention = Field(default_factory=Retention, description="What is forgotten, and when.")
+    failover: Failover = Field(
+        default_factory=Failover, description="Other signs of bad health, and how much is evicted at once."
+    )
     limits: UserLimits = Field(default_factory=UserLimits, description="Of users.")
     security: Security = Field(default_factory=Security, description="Who may call, and how often.")
     metrics: Metrics = Field(default_factory=Metrics, description="Figures for Prometheus.")
@@ -201,6 +260,7 @@ def _pair_problems(config: Config) -> list[tuple[str, str]]:
         problems.append(
             ("leases.suspect_s", f"{leases.suspect_s:g} must lie between heartbeat_s and lease_s + margin_s")
         )
+    problems += _failover_problems(config.failover, leases)
     for section in ("queues", "groups"):
         names = [item.name for item in getattr(config, section)]
         problems += [
@@ -221,6 +281,24 @@ def _pair_problems(config: Config) -> list[tuple[str, str]]:
         problems.append(("security.tls.cert", "needs security.tls.key, and the other way round"))
     if tls.client_ca and not tls.cert:
         problems.append(("security.tls.client_ca", "needs security.tls.cert and security.tls.key"))
+    return problems
+
+
+def _failover_problems(failover: Failover, leases: Leases) -> list[tuple[str, str]]:
+    problems = []
+    both = sorted(set(failover.fatal_xids) & set(failover.ignored_xids))
+    if both:
+        problems.append(("failover.ignored_xids", f"{both} stand among fatal_xids too"))
+    if failover.black_hole_kinds > failover.black_hole_jobs:
+        problems.append(
+            ("failover.black_hole_kinds", f"{failover.black_hole_kinds} is above black_hole_jobs, so never reached")
+        )
+    if failover.black_hole_start_s > failover.black_hole_window_s:
+        problems.append(("failover.black_hole_start_s", "is above black_hole_window_s"))
+    if failover.flapping_probation_s < leases.probation_s:
+        problems.append(
+            ("failover.flapping_probation_s", f"{failover.flapping_probation_s:g} is below leases.probation_s")
+        )
     return problems
 
 
@@ -352,7 +430,7 @@ def conduct_of(config: Config) -> Conduct:
         rules=rules_of(config),
         queues={queue.name: QueueRules(**queue.model_dump()) for queue in config.queues},
         groups=tuple(GroupRules(**group.model_dump()) for group in config.groups),
-        leases=LeaseRules(**config.leases.model_dump()),
+        leases=LeaseRules(**config.leases.model_dump(), failover=FailoverRules(**config.failover.model_dump())),
         queue_depth=config.scheduling.queue_depth,
         min_interval_s=config.scheduling.min_interval_s,
     )

@@ -19,6 +19,7 @@ import structlog
 
 from shunter.daemon.carrying import carry_out
 from shunter.daemon.errors import FencedError, NotLeaderError, StoreError
+from shunter.daemon.health_rules import LeaseRules
 from shunter.daemon.jobs import Reason
 from shunter.daemon.live import LiveState, Order, Step
 from shunter.daemon.planner import Answer, Planner, PlannerError, Question, Rules
@@ -26,8 +27,9 @@ from shunter.daemon.ports import Clock, Store
 from shunter.daemon.restore import restore
 from shunter.daemon.snapshots import GroupRules, Snapshots, View
 from shunter.daemon.specs import DEFAULT_QUEUES, QueueRules
+from shunter.daemon.steps.evacuation import evacuate
 from shunter.daemon.steps.jobs import release_due
-from shunter.daemon.steps.nodes import LeaseRules, watch_silence
+from shunter.daemon.steps.nodes import learn_from_ends, watch_silence
 from shunter.daemon.store.rows import EventRow
 from shunter.scheduler.errors import ShunterError
 
@@ -46,7 +48,7 @@ class Conduct:
         rules: How decisions are made.
         queues: By name.
         groups: Quotas.
-        leases: Of nodes.
+        leases: Of nodes, and what is concluded from other signs of their health.
         queue_depth: Waiting jobs that a decision is told of, at most.
         min_interval_s: From the end of a decision to the beginning of the next; what happens meanwhile is decided
             together.
@@ -285,6 +287,8 @@ class Leader:
                 continue
             step, now_s = Step(), self.clock.now_s()
             watch_silence(self.state, step, now_s, self.conduct.leases)
+            learn_from_ends(self.state, step, now_s, self.conduct.leases)
+            evacuate(self.state, step, now_s, self.conduct.leases)
             release_due(self.state, step, now_s)
             self.write(step)
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from shunter.daemon.health_facts import Memory
 from shunter.daemon.jobs import LEGAL, End, JobState, Phase, Reason
 from shunter.daemon.pb.common_pb2 import JobSpec
 from shunter.daemon.pb.nodes_pb2 import NodeDescription
+from shunter.daemon.silence import Arrivals
 from shunter.daemon.store.rows import Change, EventRow, JobUpdate
 from shunter.scheduler.fairshare import HALF_LIFE_S
 from shunter.scheduler.types import UNITS_PER
@@ -187,13 +190,15 @@ class LiveNode:
         gpu_used: Thousandths that are taken of each GPU.
         registration: Number of the agent's last registration.
         instance: Its process.
-        health: A word of ``daemon.health``.
+        health: A word of ``health_facts.Health``; as ``memory`` has it, like the four after it.
         reason: Why.
-        is_drained: Takes no new work until an operator, or probation, opens it.
+        is_drained: Closed by an operator, or by the daemon for what ``memory.grounds`` says.
         drain_deadline_s: When what runs there is moved; None: it ends by itself.
         heard_s: When its agent was heard last; before the first time, when the daemon began to wait for it.
-        failed_gpus: Out of service.
-        facts: Memory of the health machine.
+        failed_gpus: Out of service: they take no new work; jobs may still have to leave them.
+        memory: Of the health machine; only ``steps.condition`` changes it.
+        arrivals: Of heartbeats, for the phi detector; not stored.
+        facts: What else is remembered: ids of the agent's folder and of the machine's boot, the last event on health.
         jobs: Attempts with a part here that has not ended, by job.
         used: Units that these hold.
     """
@@ -210,6 +215,8 @@ class LiveNode:
     drain_deadline_s: float | None = None
     heard_s: float = 0.0
     failed_gpus: set[int] = field(default_factory=set)
+    memory: Memory = field(default_factory=Memory)
+    arrivals: Arrivals = field(default_factory=Arrivals)
     facts: dict[str, Any] = field(default_factory=dict)
     jobs: dict[int, LiveJob] = field(default_factory=dict)
     used: list[int] = field(default_factory=lambda: [0, 0, 0])
@@ -241,6 +248,33 @@ class LiveNode:
                 if broken or self.gpu_used[gpu] + share > WHOLE_GPU:
                     return False
         return not units[2] or all(mask for _, mask in part.entries)
+
+
+class PartEnd(NamedTuple):
+    """A part that ended by itself: what black holes are found by."""
+
+    node: str
+    owner: str
+    name: str
+    ran_s: float
+    is_good: bool
+
+
+@dataclass(slots=True)
+class Held:
+    """What the blast radius holds back now; not stored: a daemon that starts finds it again, and alarms again.
+
+    Attributes:
+        jobs: That cannot stay where they are.
+        nodes: Silent for longer than their leases, and not given up.
+        event: Number of the alarm.
+        look_s: When to look again.
+    """
+
+    jobs: frozenset[int] = frozenset()
+    nodes: frozenset[str] = frozenset()
+    event: int | None = None
+    look_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -281,6 +315,9 @@ class LiveState:
         version: Rises when something happens after which a plan made before has to be looked at with care.
         nodes_version: Rises when nodes, or what they have, change.
         released: Whether anything was given back since the last decision.
+        part_ends: That nobody has learned from yet; a few are forgotten when the daemon ends.
+        successes: Owner and name of jobs → node → when one last ended well there.
+        held: What failover holds back.
     """
 
     def __init__(self, token: int = 1) -> None:
@@ -300,6 +337,9 @@ class LiveState:
         self.nodes_version = 0
         self.last_registration = 0
         self.released = True
+        self.part_ends: deque[PartEnd] = deque(maxlen=10_000)
+        self.successes: dict[tuple[str, str], dict[str, float]] = {}
+        self.held = Held()
         self._timers: list[tuple[float, int]] = []
 
     # --- time --------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from shunter.daemon.health_facts import decode
 from shunter.daemon.jobs import JobState, Reason
 from shunter.daemon.live import LiveJob, LiveNode, LiveState, UserUsage
 from shunter.daemon.pb.common_pb2 import JobSpec
@@ -45,6 +46,7 @@ def restore(stored: Stored, token: int, now_s: float) -> LiveState:
 def _node(row: NodeRow, now_s: float) -> LiveNode:
     description = NodeDescription.FromString(row.description)
     facts = json.loads(row.facts)
+    memory = decode(facts.pop("health", {}))
     return LiveNode(
         name=row.name,
         description=description,
@@ -57,7 +59,8 @@ def _node(row: NodeRow, now_s: float) -> LiveNode:
         is_drained=row.is_drained,
         drain_deadline_s=row.drain_deadline_s,
         heard_s=now_s,
-        failed_gpus=set(facts.pop("failed_gpus", ())),
+        failed_gpus=memory.closed_gpus,
+        memory=memory,
         facts=facts,
     )
 

@@ -13,7 +13,7 @@ from itertools import chain, pairwise
 import numpy as np
 
 from shunter.daemon.jobs import JobState, Reason
-from shunter.daemon.live import LiveJob, LiveNode, LiveState
+from shunter.daemon.live import WHOLE_GPU, LiveJob, LiveNode, LiveState
 from shunter.scheduler.capacity import Capacity, Quotas, empty_slots
 from shunter.scheduler.snapshot import JobColumns, Snapshot
 from shunter.scheduler.types import UNITS_PER, BoolArray, FloatArray, IntArray, ResourceDemand
@@ -115,10 +115,20 @@ def fleet_of(state: LiveState, groups: Sequence[GroupRules]) -> Fleet:
         names=tuple(node.name for node in nodes),
         number={node.name: i for i, node in enumerate(nodes)},
         capacity=capacity,
-        closed=np.asarray([not node.is_open for node in nodes], dtype=np.bool_),
-        lost_gpus=np.asarray([sum(1 << gpu for gpu in node.failed_gpus) for node in nodes], dtype=np.int64),
+        closed=np.asarray([not node.is_open or _has_gpu_half_left(node) for node in nodes], dtype=np.bool_),
+        lost_gpus=np.asarray([_lost_gpus(node) for node in nodes], dtype=np.int64),
         class_of_type=dict(classes.of),
     )
+
+
+def _lost_gpus(node: LiveNode) -> int:
+    """Bits of the GPUs out of service that nobody holds; decisions take those that are held for full."""
+    return sum(1 << gpu for gpu in node.failed_gpus if not node.gpu_used[gpu])
+
+
+def _has_gpu_half_left(node: LiveNode) -> bool:
+    """Whether a GPU out of service is held in part: a decision would give the rest away, so the node is closed."""
+    return any(0 < node.gpu_used[gpu] < WHOLE_GPU for gpu in node.failed_gpus)
 
 
 def _domains(nodes: Sequence[LiveNode]) -> IntArray | None:

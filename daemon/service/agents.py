@@ -94,9 +94,12 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             session.end()
             return
         self._sessions.heartbeats += 1
+        if node.health == "failed":
+            session.end()  # its jobs are given away: what it holds is told and reconciled when it registers again
+            return
         step = Step()
         heard(leader.state, step, leader.clock.now_s(), node, leader.conduct.leases)
-        if step.change.nodes:
+        if step.change.nodes or step.change.events or step.orders:
             leader.write(step)
         grant = agent_pb2.Grant(
             sequence=heartbeat.sequence, lease_s=leader.conduct.leases.lease_s, fencing_token=leader.token

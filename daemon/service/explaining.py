@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shunter.daemon.jobs import JobState, Reason
 from shunter.daemon.leader import Leader
+from shunter.daemon.live import LiveJob
 from shunter.daemon.pb import scheduler_pb2
 from shunter.daemon.service.convert import enum
 from shunter.daemon.store.rows import StoredJob
@@ -23,6 +24,14 @@ SENTENCES = {
     Reason.OVER_QUOTA: "Its group holds as much as it may.",
     Reason.LOCALITY: "It waits for nodes nearer to one another.",
 }
+BEFORE = {
+    Reason.NODE_FAILED: " It ran before, on a node that was lost.",
+    Reason.GPU_FAILED: " It ran before, on a GPU that failed.",
+    Reason.DRAINED: " It ran before, on a node or GPU that is taken out of service.",
+    Reason.LOST: " It ran before, and nobody knows how that ended.",
+    Reason.PREEMPTED: " It ran before, and made way for another job.",
+}
+"""Why a job that waits does not run any more."""
 NUM_AHEAD = 5
 
 
@@ -49,11 +58,14 @@ class Explainer:
         if job is None or job.state is not JobState.PENDING:
             explanation.reason = stored.now.reason
             explanation.sentence = f"It is {JobState(stored.now.state).name.lower().replace('_', ' ')}."
+            if job is not None:
+                explanation.sentence += _trouble(leader, job)
             return explanation
         reason = job.why if job_id in leader.state.waiting else job.reason
         explanation.reason = reason
         others = ", ".join(str(other) for other in sorted(job.waits_for)[:10])
         explanation.sentence = SENTENCES.get(reason, "The next decision looks at it.").format(jobs=others)
+        explanation.sentence += BEFORE.get(job.reason, "") if job.attempts else ""
         if job.reserved_s is not None:
             explanation.reserved_unix_s = job.reserved_s
         if job_id in leader.state.waiting:
@@ -79,3 +91,18 @@ class Explainer:
         """When it starts; nothing told where nobody can say."""
         del job
         return scheduler_pb2.StartEstimate()
+
+
+def _trouble(leader: Leader, job: LiveJob) -> str:
+    """What is wrong where a job has nodes; empty where nothing is."""
+    attempt = job.attempt
+    if attempt is None:
+        return ""
+    said = f" It is stopped: {attempt.message or attempt.cause}." if attempt.cause is not Reason.NONE else ""
+    nodes = [leader.state.nodes[part.node] for part in attempt.parts.values() if part.end is None]
+    for node in nodes[:NUM_AHEAD]:
+        if node.health != "healthy":
+            said += f" Node {node.name} is {node.health}: {node.reason}."
+    if job.id in leader.state.held.jobs:
+        said += " It cannot stay there, but more would be evicted at once than is allowed, so it is held."
+    return said

@@ -7,7 +7,7 @@ from typing import Any
 
 from shunter.daemon.errors import ConflictError, InvalidError, NotFoundError
 from shunter.daemon.leader import Leader
-from shunter.daemon.live import LiveNode
+from shunter.daemon.live import LiveNode, Step
 from shunter.daemon.pb import nodes_pb2, nodes_pb2_grpc
 from shunter.daemon.service.access import Access, Caller, Role
 from shunter.daemon.service.convert import node_message
@@ -15,7 +15,9 @@ from shunter.daemon.service.paging import page_of, page_token
 from shunter.daemon.service.sessions import Registration, Sessions
 from shunter.daemon.service.status import unary
 from shunter.daemon.specs import NAME, plain
+from shunter.daemon.steps.condition import tell
 from shunter.daemon.steps.nodes import drain, register, resume
+from shunter.daemon.symptoms import symptoms
 from shunter.daemon.telemetry import Telemetry
 
 PHASES = {"assigned": 0, "ready": 1, "started": 2, "ended": 3}
@@ -81,9 +83,20 @@ class NodesService(nodes_pb2_grpc.NodesServicer):
             if node is None or node.registration != batch.registration:
                 raise ConflictError(f"registration {batch.registration} of node {batch.node!r} does not hold any more")
             for sample in batch.samples:
-                self._telemetry.take(batch.node, sample)
+                self._look_at(node, sample)
             count += len(batch.samples)
         return nodes_pb2.TelemetryResponse(samples=count)
+
+    def _look_at(self, node: LiveNode, sample: nodes_pb2.NodeSample) -> None:
+        """Keep a sample, and conclude from it how its node is."""
+        whole, leader = self._telemetry.take(node.name, sample), self._leader
+        rules = leader.conduct.leases
+        events = symptoms(sample, whole, node.memory, rules.failover)
+        if events and leader.failure is None:
+            step, now_s = Step(), leader.clock.now_s()
+            for event in events:
+                tell(leader.state, step, now_s, node, event, rules)
+            leader.write(step)
 
     def _find(self, name: str) -> LiveNode:
         node = self._leader.state.nodes.get(name)

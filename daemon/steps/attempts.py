@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shunter.daemon.jobs import End, JobState, Phase, Reason
-from shunter.daemon.live import LiveAttempt, LiveJob, LiveState, Order, Part, Step, UserUsage
+from shunter.daemon.live import LiveAttempt, LiveJob, LiveState, Order, Part, PartEnd, Step, UserUsage
 from shunter.daemon.steps.jobs import end_job, requeue, stop_attempt
 from shunter.daemon.steps.rows import attempt_row
 from shunter.daemon.store.rows import UsageRow
@@ -132,6 +132,12 @@ def _part_ended(
     node = state.nodes[part.node]
     node.take(part, job.units, -1)
     del node.jobs[job.id]
+    if node.failed_gpus:
+        state.nodes_version += 1  # one that nobody holds any more is told to decisions as lost
+    if attempt.cause is Reason.NONE and part.end in (End.EXITED, End.NOT_STARTED):
+        begun_s = attempt.assigned_s if attempt.start_s is None else attempt.start_s
+        is_good = part.end is End.EXITED and part.exit_code == 0
+        state.part_ends.append(PartEnd(part.node, job.owner, job.spec.name, now_s - begun_s, is_good))
     state.version += 1
     state.released = True
     step.wakes = True

@@ -1,41 +1,21 @@
-"""Nodes come, fall silent, fail, and come back."""
+"""Nodes come, fall silent, are drained, and come back. What becomes of their jobs: ``evacuation``."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from shunter.daemon.errors import InvalidError
+from shunter.daemon.health_facts import BadEnd, Drain, GoodEnd, Heartbeat, Registered, Resume, Silence
+from shunter.daemon.health_rules import LeaseRules
 from shunter.daemon.jobs import Phase
 from shunter.daemon.live import MAX_GPUS, LiveNode, LiveState, Order, Step, Units
 from shunter.daemon.pb.nodes_pb2 import NodeDescription
+from shunter.daemon.silence import Arrivals
 from shunter.daemon.steps.attempts import fence
+from shunter.daemon.steps.condition import tell
 from shunter.daemon.steps.rows import attempt_row, node_row
 from shunter.scheduler.types import UNITS_PER
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseRules:
-    """When a node that is silent is suspected, and when its jobs must be gone.
-
-    Attributes:
-        heartbeat_s: How often an agent is heard.
-        suspect_s: Silence after which a node gets no new work.
-        lease_s: An agent stops its jobs when it was not answered for so long.
-        margin_s: What stopping them takes, and what clocks may drift, at most.
-        probation_s: A node that had failed gets no work for so long after it has come back.
-    """
-
-    heartbeat_s: float = 3.0
-    suspect_s: float = 7.0
-    lease_s: float = 9.0
-    margin_s: float = 1.0
-    probation_s: float = 10.0
-
-    @property
-    def fence_s(self) -> float:
-        """Silence after which nothing runs on a node any more."""
-        return self.lease_s + self.margin_s
 
 
 def units_of(description: NodeDescription) -> Units:
@@ -87,25 +67,18 @@ def register(
     state.last_registration += 1
     node.registration, node.instance = state.last_registration, instance
     node.facts["state_id"] = state_id
+    has_booted = node.facts.get("boot_id", description.boot_id) != description.boot_id
+    node.facts["boot_id"] = description.boot_id
     node.heard_s = now_s
+    node.arrivals = Arrivals()
     state.nodes_version += 1
     state.version += 1
     number = step.event(state, now_s, "node-registered", node=name)
-    _back(state, step, now_s, node, rules, number)
+    tell(state, step, now_s, node, Registered(len(description.gpus), has_booted), rules, cause=number)
     _reconcile(step, node, held, forgot, now_s + rules.fence_s)
     step.change.nodes.append(node_row(node))
     step.wakes = True
     return node
-
-
-def _back(state: LiveState, step: Step, now_s: float, node: LiveNode, rules: LeaseRules, cause: int) -> None:
-    if node.health == "failed":
-        node.health, node.reason = "recovering", f"came back after it had failed: {node.reason}"
-        node.facts["trusted_s"] = now_s + rules.probation_s
-        step.event(state, now_s, "node-recovering", node=node.name, cause=cause)
-    elif node.health == "suspect":
-        node.health, node.reason = "healthy", ""
-        step.event(state, now_s, "node-healthy", node=node.name, cause=cause)
 
 
 def _reconcile(step: Step, node: LiveNode, held: Mapping[tuple[int, int], int], forgot: bool, fence_s: float) -> None:
@@ -129,37 +102,27 @@ def _reconcile(step: Step, node: LiveNode, held: Mapping[tuple[int, int], int], 
 
 
 def heard(state: LiveState, step: Step, now_s: float, node: LiveNode, rules: LeaseRules) -> None:
-    """A heartbeat has come."""
+    """A heartbeat has come. One of a node that has failed changes nothing: its agent has to register again."""
+    if rules.failover.detector == "phi":
+        node.arrivals.add(now_s - node.heard_s, rules.failover.phi_window)
     node.heard_s = now_s
-    if node.health == "healthy":
-        return
-    if node.health == "suspect":
-        _back(state, step, now_s, node, rules, state.last_event)
-    elif node.health == "recovering" and now_s >= node.facts.get("trusted_s", 0.0):
-        node.health, node.reason = "healthy", ""
-        step.event(state, now_s, "node-healthy", node=node.name)
-    else:
-        return
-    _changed(state, step, node)
-
-
-def _changed(state: LiveState, step: Step, node: LiveNode) -> None:
-    state.nodes_version += 1
-    state.version += 1
-    step.wakes = True
-    step.change.nodes.append(node_row(node))
+    if node.health in ("suspect", "recovering") or node.failed_gpus:
+        tell(state, step, now_s, node, Heartbeat(), rules)
 
 
 def watch_silence(state: LiveState, step: Step, now_s: float, rules: LeaseRules) -> None:
-    """Nodes that have been silent are suspected, then failed: what ran there must be gone by then."""
+    """Silent nodes are suspected; parts that their agent does not know any more are over when their time has come.
+
+    What follows from longer silence is ``evacuation.evacuate``'s.
+    """
+    is_fixed = rules.failover.detector == "fixed"
+    earliest_s = rules.suspect_s if is_fixed else 1.5 * rules.heartbeat_s
     for node in state.nodes.values():
         silent_s = now_s - node.heard_s
-        if silent_s >= rules.fence_s and node.health != "failed":
-            fail(state, step, now_s, node, f"silent for {silent_s:.1f} s")
-        elif silent_s >= rules.suspect_s and node.health in ("healthy", "recovering"):
-            node.health, node.reason = "suspect", f"silent for {silent_s:.1f} s"
-            step.event(state, now_s, "node-suspect", node=node.name, message=node.reason)
-            _changed(state, step, node)
+        if silent_s >= earliest_s and node.health not in ("suspect", "failed"):
+            limit_s = rules.suspect_s if is_fixed else min(node.arrivals.suspect_after_s(rules), rules.fence_s)
+            if silent_s >= limit_s:
+                tell(state, step, now_s, node, Silence(silent_s), rules)
         for job in list(node.jobs.values()):
             attempt = job.attempt
             assert attempt is not None
@@ -168,30 +131,62 @@ def watch_silence(state: LiveState, step: Step, now_s: float, rules: LeaseRules)
                 fence(state, step, now_s, job, node.name, cause=None)
 
 
-def fail(state: LiveState, step: Step, now_s: float, node: LiveNode, reason: str) -> None:
-    """A node is lost with everything on it."""
-    node.health, node.reason = "failed", reason
-    number = step.event(state, now_s, "node-failed", node=node.name, message=reason)
-    for job in sorted(node.jobs.values(), key=lambda job: (-job.priority, job.id)):
-        fence(state, step, now_s, job, node.name, cause=number)
-    _changed(state, step, node)
+MAX_KINDS, NODES_OF_A_KIND = 4096, 3
+"""Owners and names of jobs whose good ends are remembered, and on how many nodes of each."""
+
+
+def learn_from_ends(state: LiveState, step: Step, now_s: float, rules: LeaseRules) -> None:
+    """Take in the parts that have ended by themselves since the last time: they show nodes that swallow jobs."""
+    while state.part_ends:
+        ended = state.part_ends.popleft()
+        node, kind = state.nodes.get(ended.node), (ended.owner, ended.name)
+        if node is None:
+            continue
+        if ended.is_good:
+            _succeeded(state, kind, ended.node, now_s)
+            if node.memory.bad_ends:
+                tell(state, step, now_s, node, GoodEnd(), rules)
+        elif ended.ran_s <= rules.failover.black_hole_start_s:
+            oldest_s = now_s - rules.failover.black_hole_window_s
+            kinds = {(owner, name) for _, owner, name in node.memory.bad_ends} | {kind}
+            elsewhere = frozenset(
+                one
+                for one in kinds
+                if any(at_s > oldest_s for where, at_s in state.successes.get(one, {}).items() if where != ended.node)
+            )
+            tell(state, step, now_s, node, BadEnd(*kind, ended.ran_s, elsewhere), rules)
+
+
+def _succeeded(state: LiveState, kind: tuple[str, str], node: str, now_s: float) -> None:
+    """The kinds, and the nodes of each, that were heard of last are kept."""
+    nodes = state.successes.pop(kind, {})
+    nodes.pop(node, None)
+    nodes[node] = now_s
+    if len(nodes) > NODES_OF_A_KIND:
+        del nodes[next(iter(nodes))]
+    state.successes[kind] = nodes
+    if len(state.successes) > MAX_KINDS:
+        del state.successes[next(iter(state.successes))]
+
+
+NO_RULES = LeaseRules()
+"""Operators' orders are followed whatever the thresholds."""
 
 
 def drain(
     state: LiveState, step: Step, now_s: float, node: LiveNode, reason: str, deadline_s: float | None
 ) -> list[int]:
-    """No new work for a node; returns the jobs that are there."""
-    node.is_drained, node.drain_deadline_s = True, deadline_s
-    node.reason = reason
-    step.event(state, now_s, "node-drained", node=node.name, message=reason)
-    _changed(state, step, node)
+    """No new work for a node; returns the jobs that are there. Those that would not end before the deadline are moved.
+
+    Raises:
+        InvalidError: The deadline has passed, or is no time.
+    """
+    if deadline_s is not None and not now_s <= deadline_s < math.inf:
+        raise InvalidError(f"deadline_unix_s: {deadline_s:g} is no time to come")
+    tell(state, step, now_s, node, Drain(reason, deadline_s), NO_RULES)
     return sorted(node.jobs)
 
 
 def resume(state: LiveState, step: Step, now_s: float, node: LiveNode) -> None:
-    """A node takes work again."""
-    node.is_drained, node.drain_deadline_s, node.reason = False, None, ""
-    if node.health == "recovering":
-        node.health = "healthy"
-    step.event(state, now_s, "node-resumed", node=node.name)
-    _changed(state, step, node)
+    """A node takes work again, and so do its GPUs, whatever was held against them."""
+    tell(state, step, now_s, node, Resume(), NO_RULES)

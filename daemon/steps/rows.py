@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from shunter.daemon.health_facts import encode
 from shunter.daemon.jobs import End, Phase, Reason
 from shunter.daemon.live import LiveAttempt, LiveJob, LiveNode, Part
 from shunter.daemon.store.rows import AttemptRow, NodeRow
@@ -75,9 +76,7 @@ def attempt_of(row: AttemptRow) -> LiveAttempt:
 
 def node_row(node: LiveNode) -> NodeRow:
     """A node as it stands."""
-    facts = dict(node.facts)
-    if node.failed_gpus:
-        facts["failed_gpus"] = sorted(node.failed_gpus)
+    facts = {**node.facts, "health": encode(node.memory)}
     return NodeRow(
         name=node.name,
         registration=node.registration,

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from shunter.daemon.carrying import Carried, carry_out
 from shunter.daemon.clock import ManualClock
+from shunter.daemon.health_rules import LeaseRules
 from shunter.daemon.jobs import End, Phase
 from shunter.daemon.live import LiveJob, LiveState, Order, Step
 from shunter.daemon.pb.common_pb2 import Dependency, JobSpec, Resources
@@ -16,8 +17,9 @@ from shunter.daemon.restore import restore
 from shunter.daemon.snapshots import GroupRules, Snapshots
 from shunter.daemon.specs import DEFAULT_QUEUES, complete
 from shunter.daemon.steps.attempts import PartReport, report
+from shunter.daemon.steps.evacuation import evacuate
 from shunter.daemon.steps.jobs import release_due
-from shunter.daemon.steps.nodes import LeaseRules, heard, register, watch_silence
+from shunter.daemon.steps.nodes import heard, learn_from_ends, register, watch_silence
 from shunter.daemon.steps.submit import Array, submit
 from shunter.scheduler import choose_ordering
 from tests.daemon.memory_store import MemoryStore
@@ -76,7 +78,13 @@ class World:
         for node in list(self.state.nodes.values()):
             if node.name not in silent:
                 self.do(heard, node, self.leases)
+        self.tick()
+
+    def tick(self) -> None:
+        """What the leader looks after several times a second."""
         self.do(watch_silence, self.leases)
+        self.do(learn_from_ends, self.leases)
+        self.do(evacuate, self.leases)
         self.do(release_due)
 
     def decide(self) -> Carried | None:
@@ -146,4 +154,13 @@ def _job(job: LiveJob) -> Any:
 
 def _node(node: Any) -> Any:
     health = (node.health, node.reason, node.is_drained, node.drain_deadline_s, node.registration, node.instance)
-    return (health, node.units, node.used, node.gpu_used, sorted(node.jobs), sorted(node.failed_gpus), node.facts)
+    return (
+        health,
+        node.units,
+        node.used,
+        node.gpu_used,
+        sorted(node.jobs),
+        sorted(node.failed_gpus),
+        node.memory,
+        node.facts,
+    )

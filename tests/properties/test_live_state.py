@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from shunter.daemon.errors import InvalidError
+from shunter.daemon.health_facts import GpuSeen
 from shunter.daemon.jobs import End, JobState, Phase
 from shunter.daemon.live import WHOLE_GPU
 from shunter.daemon.pb.common_pb2 import Dependency
+from shunter.daemon.steps.condition import tell
 from shunter.daemon.steps.jobs import cancel, reprioritise
 from shunter.daemon.steps.nodes import drain, resume
 from shunter.daemon.steps.submit import Array
@@ -135,6 +137,22 @@ class LiveStateMachine(RuleBasedStateMachine):
         else:
             self.world.do(resume, node)
 
+    @rule(
+        name=st.sampled_from(NODES),
+        index=st.integers(0, 1),
+        seen=st.sampled_from([{"xids": (48,)}, {"xids": (79,)}, {"fault": "lost"}, {"temperature_c": 95.0}, {}]),
+        times=st.sampled_from([1, 3]),
+    )
+    def telemetry(self, name: str, index: int, seen: dict[str, Any], times: int) -> None:
+        node = self.world.state.nodes.get(name)
+        for _ in range(times):
+            if node is not None:
+                self.world.do(tell, node, GpuSeen(index, **seen), self.world.leases)
+
+    @rule(name=st.sampled_from(NODES[:2]), deadline_in=st.sampled_from([1.0, 20.0]))
+    def operator_takes_away(self, name: str, deadline_in: float) -> None:
+        self.world.do(drain, self.world.state.nodes[name], "away", self.world.clock.now_s() + deadline_in)
+
     @rule(seconds=st.sampled_from([1, 5, 10]), silent=st.sets(st.sampled_from(NODES)))
     def time_passes(self, seconds: int, silent: set[str]) -> None:
         before = {name: node.heard_s for name, node in self.world.state.nodes.items()}
@@ -161,6 +179,23 @@ class LiveStateMachine(RuleBasedStateMachine):
     @invariant()
     def a_restart_rebuilds_the_state_exactly(self) -> None:
         assert dump(self.world.restarted()) == dump(self.world.state)
+
+    @invariant()
+    def a_gpu_out_of_service_is_never_told_as_lost_while_it_is_held(self) -> None:
+        world = self.world
+        if world.state.nodes:
+            lost = world.snapshots.fleet(world.state).lost_gpus.tolist()
+            for node, mask in zip(world.state.nodes.values(), lost, strict=True):
+                free = {gpu for gpu in node.failed_gpus if not node.gpu_used[gpu]}
+                assert free == {gpu for gpu in range(len(node.gpu_used)) if mask >> gpu & 1}
+
+    @invariant()
+    def people_see_what_the_machine_remembers(self) -> None:
+        for node in self.world.state.nodes.values():
+            memory = node.memory
+            seen = (node.health, node.reason, node.is_drained, node.drain_deadline_s, node.failed_gpus)
+            said = (memory.state, memory.reason, bool(memory.grounds), memory.deadline_s, memory.closed_gpus)
+            assert seen == said
 
     @invariant()
     def nothing_is_held_twice(self) -> None:
