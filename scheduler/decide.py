@@ -18,6 +18,7 @@ from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
 from shunter.scheduler.preemption import (
     Preemption,
     classes_first,
+    keeps_classes,
     places_by_class,
     preempting_pass,
     progress_view,
@@ -100,6 +101,7 @@ def plan(
         placement=settings.placement,
         depth=settings.depth,
         locality_s=settings.locality_s,
+        strict=keeps_classes(rules, asked=settings.strict_classes),
     )
     if asks.needs_load:
         _arrange(state, snapshot.rows, now_s, settings, rules, usage_s)
