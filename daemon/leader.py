@@ -8,7 +8,6 @@ anew from the store, as a restart would.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from shunter.daemon.errors import FencedError, NotLeaderError, StoreError
 from shunter.daemon.jobs import Reason
 from shunter.daemon.live import LiveState, Order, Step
 from shunter.daemon.planner import Answer, Planner, PlannerError, Question, Rules
+from shunter.daemon.policies import ModelRules, Policies, PolicyCounts
 from shunter.daemon.ports import Clock, Store
 from shunter.daemon.restore import restore
 from shunter.daemon.snapshots import GroupRules, Snapshots, View
@@ -44,7 +44,9 @@ class Conduct:
     Attributes:
         rules: How decisions are made.
         queues: By name.
-        groups: Quotas.
+        models: Of learned orders.
+        groups: Quotas; of queues where ``by_queue``.
+        by_queue: Weights belong to queues.
         leases: Of nodes.
         queue_depth: Waiting jobs that a decision is told of, at most.
         min_interval_s: From the end of a decision to the beginning of the next; what happens meanwhile is decided
@@ -54,11 +56,17 @@ class Conduct:
 
     rules: Rules = field(default_factory=Rules)
     queues: dict[str, QueueRules] = field(default_factory=lambda: dict(DEFAULT_QUEUES))
+    models: ModelRules = field(default_factory=ModelRules)
     groups: tuple[GroupRules, ...] = ()
+    by_queue: bool = False
     leases: LeaseRules = field(default_factory=LeaseRules)
     queue_depth: int = 10_000
     min_interval_s: float = 0.02
     tick_s: float = 0.25
+
+    def snapshots(self) -> Snapshots:
+        """What makes snapshots by these rules."""
+        return Snapshots(self.groups, self.queue_depth, by_queue=self.by_queue)
 
 
 @dataclass(slots=True)
@@ -96,12 +104,12 @@ class Leader:
         self.store, self.clock, self.planner, self.conduct = store, clock, planner, conduct
         self.token = 0
         self.state = LiveState(0)
-        self.snapshots = Snapshots(conduct.groups, conduct.queue_depth)
+        self.snapshots = conduct.snapshots()
+        self.policies = Policies(planner, conduct.models, self._tell)
         self.listeners: list[Listener] = []
         self.send_order: SendOrder = lambda _: None
         self.on_reload: Callable[[], None] = lambda: None
         self.decision: Decision | None = None
-        self.records: deque[bytes] = deque(maxlen=0)
         self.failure: ShunterError | None = NotLeaderError("this daemon does not lead yet")
         self.counts: dict[str, int] = {"decisions": 0, "refused": 0, "planner_failures": 0, "reloads": 0}
         self._loop = asyncio.get_running_loop()
@@ -166,11 +174,13 @@ class Leader:
         self.store = store
         self.failure = NotLeaderError("this daemon does not lead", address)
         self.state = restore(store.load(), 0, self.clock.now_s())
+        self.policies.load(self.state.settings)
 
     def load(self) -> None:
         """Make the state anew from the store."""
         self.state = restore(self.store.load(), self.token, self.clock.now_s())
-        self.snapshots = Snapshots(self.conduct.groups, self.conduct.queue_depth)
+        self.snapshots = self.conduct.snapshots()
+        self.policies.load(self.state.settings)
         self.failure = None
         self.decision = None
         self.wake()
@@ -181,7 +191,8 @@ class Leader:
         self.conduct = conduct
         for job in self.state.jobs.values():
             self.snapshots.forget(job)
-        self.snapshots = Snapshots(conduct.groups, conduct.queue_depth)
+        self.snapshots = conduct.snapshots()
+        self.policies.apply(conduct.models)
         self.wake()
 
     def wake(self) -> None:
@@ -189,6 +200,17 @@ class Leader:
         self._wake.set()
 
     # --- steps -------------------------------------------------------------------------------------------------------
+
+    @property
+    def policy_counts(self) -> PolicyCounts:
+        """What became of decisions; for metrics."""
+        return self.policies.counts
+
+    def _tell(self, change: Callable[[LiveState, Step, float], None]) -> None:
+        if self.failure is None:
+            step = Step()
+            change(self.state, step, self.clock.now_s())
+            self.write(step)
 
     def refuse_when_failed(self) -> None:
         """Raise what the store has failed with, while it has not recovered."""
@@ -300,14 +322,16 @@ class Leader:
         """One decision, from the snapshot to what follows."""
         state, conduct = self.state, self.conduct
         closed = frozenset(name for name, queue in conduct.queues.items() if not queue.is_open)
-        view = self.snapshots.take(state, self.clock.now_s(), closed_queues=closed)
+        view = self.snapshots.take(
+            state, self.clock.now_s(), closed_queues=closed, with_histories=self.policies.asks_histories
+        )
         for job_id, reason in view.left_out:
             state.jobs[job_id].why = reason
         if not view.snapshot.num_waiting:
             return
         question = Question(view.snapshot, view.usage_s, conduct.rules)
         try:
-            answer = await self.planner.decide(question)
+            question, answer = await self.policies.decide(question)
         except PlannerError as error:
             self.counts["planner_failures"] += 1
             log.error("decision-failed", error=str(error))
@@ -317,6 +341,7 @@ class Leader:
         if state is not self.state or self.failure is not None:
             return
         self._carry_out(view, question, answer)
+        await self.policies.compare(question, answer)
 
     def _carry_out(self, view: View, question: Question, answer: Answer) -> None:
         step, state, now_s = Step(), self.state, self.clock.now_s()
@@ -335,11 +360,6 @@ class Leader:
             if job is not None:
                 job.why = Reason(reason.value)
         self.write(step)
-
-    def recorded(self, count: int) -> list[bytes]:
-        """The last decisions, oldest first; 0: all that are kept."""
-        kept = list(self.records)
-        return kept[-count:] if count else kept
 
     # --- for services ------------------------------------------------------------------------------------------------
 

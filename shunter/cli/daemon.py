@@ -39,7 +39,7 @@ def daemon_command(
     """
     if context.invoked_subcommand is not None:
         return
-    from shunter.cli.policies import find_policy
+    from shunter.cli.policies import find_live_policy
     from shunter.daemon.config import read_config
     from shunter.daemon.logs import set_up_logs
     from shunter.daemon.planner import ProcessPlanner
@@ -59,7 +59,7 @@ def daemon_command(
         config_path=config,
         overrides=overrides,
         state_dir=state,
-        planner=ProcessPlanner(find_policy),
+        planner=ProcessPlanner(find_live_policy, keep=checked.scheduling.keep_decisions),
         access=OpenAccess(_user()),
         on_listening=lambda address: note(f"daemon listens on {address}, keeps its state in {state}"),
     )

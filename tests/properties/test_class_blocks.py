@@ -67,16 +67,14 @@ def in_order(
                 over.add(g)
                 rest.append(job)
         while rest:
-
-            def turn(job: int) -> float:
-                g = group[job]
-                return others if g < 0 else max(has[g] - guaranteed[g], 0) / weight[g]  # type: ignore[index]
-
-            job = min({group[j]: j for j in reversed(rest)}.values(), key=lambda j: (turn(j), j)) if weight else rest[0]
+            job = rest[0]
+            if weight:
+                had = {g: max(has[g] - guaranteed[g], 0) / weight[g] for g in range(GROUPS)} | {-1: others}
+                job = min(rest, key=lambda j: (had[group[j]], j))
+                if group[job] >= 0:
+                    has[group[job]] += sizes[job]
+                else:
+                    others += sizes[job]
             rest.remove(job)
             order.append(job)
-            if weight and group[job] >= 0:
-                has[group[job]] += sizes[job]
-            elif weight:
-                others += sizes[job]
     return order
