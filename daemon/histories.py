@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import deque
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +22,8 @@ NUM_COLUMNS = 12
 NEWEST, NEWEST_SHORT, SHORT_S = 0.25, 0.1, 60.0
 """As in the kernels: least weights of the newest job, and below which run time a job is a short one."""
 HALF_LIVES_S = (86_400.0, 7 * 86_400.0)
+MOST_ENDED = 2000
+"""Ended jobs that are remembered one by one."""
 PACKED = struct.Struct(f"<{NUM_COLUMNS}d")
 
 
@@ -50,11 +54,21 @@ class Table:
         return np.ascontiguousarray(self.values[rows].T)
 
 
+class EndedJob(NamedTuple):
+    """What is remembered of a job that has ended, for estimates of starts."""
+
+    owner: str
+    request_s: float
+    processors: float
+    run_s: float
+
+
 class Histories:
     """Of all users, and of jobs of the same user, request and size."""
 
     def __init__(self) -> None:
         self.users, self.alike = Table(), Table()
+        self.ended: deque[EndedJob] = deque(maxlen=MOST_ENDED)
 
     def change_running(self, change: Change, owner: str, processors: float, now_s: float) -> None:
         """A user's running processors change now."""
@@ -68,6 +82,7 @@ class Histories:
         self, change: Change, owner: str, *, request_s: float, processors: float, run_s: float, now_s: float
     ) -> None:
         """A job has ended for good after ``run_s`` seconds of work."""
+        self.ended.append(EndedJob(owner, request_s, processors, run_s))
         log_ratio = float(np.log(max(run_s, 1.0) / max(request_s, 1.0)))
         for table, prefix, key in (
             (self.users, "u:", owner),

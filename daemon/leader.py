@@ -19,8 +19,9 @@ from shunter.daemon.carrying import carry_out
 from shunter.daemon.errors import FencedError, NotLeaderError, StoreError
 from shunter.daemon.jobs import Reason
 from shunter.daemon.live import LiveState, Order, Step
+from shunter.daemon.past import past_of, recently_ended
 from shunter.daemon.planner import Answer, Planner, PlannerError, Question, Rules
-from shunter.daemon.policies import ModelRules, Policies, PolicyCounts
+from shunter.daemon.policies import Mode, ModelRules, Policies, PolicyCounts
 from shunter.daemon.ports import Clock, Store
 from shunter.daemon.restore import restore
 from shunter.daemon.snapshots import GroupRules, Snapshots, View
@@ -29,6 +30,7 @@ from shunter.daemon.steps.jobs import release_due
 from shunter.daemon.steps.nodes import LeaseRules, watch_silence
 from shunter.daemon.store.rows import EventRow
 from shunter.scheduler.errors import ShunterError
+from shunter.scheduler.start_times import Past
 
 log = structlog.get_logger("shunter.daemon")
 Result = TypeVar("Result")
@@ -98,10 +100,14 @@ class Leader:
         clock: Time.
         planner: Decides.
         conduct: Configuration; may be replaced at any time.
+        asker: Answers questions about jobs, so that decisions do not wait for them; None: the planner does.
     """
 
-    def __init__(self, store: Store, clock: Clock, planner: Planner, conduct: Conduct) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, planner: Planner, conduct: Conduct, asker: Planner | None = None
+    ) -> None:
         self.store, self.clock, self.planner, self.conduct = store, clock, planner, conduct
+        self.asker = asker or planner
         self.token = 0
         self.state = LiveState(0)
         self.snapshots = conduct.snapshots()
@@ -180,6 +186,7 @@ class Leader:
         """Make the state anew from the store."""
         self.state = restore(self.store.load(), self.token, self.clock.now_s())
         self.snapshots = self.conduct.snapshots()
+        self.state.histories.ended.extend(recently_ended(self.store, self.snapshots, self.state))
         self.policies.load(self.state.settings)
         self.failure = None
         self.decision = None
@@ -318,10 +325,21 @@ class Leader:
                 await self.decide()
             await asyncio.sleep(self.conduct.min_interval_s)
 
+    def present(self, now_s: float) -> tuple[Question, Past]:
+        """What an estimate of starts is made from, now. The state has a node."""
+        rules = self.conduct.rules
+        if self.policies.choice.mode is Mode.ACTIVE:
+            rules = self.policies.learned_rules(rules) or rules
+        view = self.snapshots.take(self.state, now_s, closed_queues=self._closed(), with_histories=bool(rules.model))
+        return Question(view.snapshot, view.usage_s, rules), past_of(self.state, self.snapshots)
+
+    def _closed(self) -> frozenset[str]:
+        return frozenset(name for name, queue in self.conduct.queues.items() if not queue.is_open)
+
     async def decide(self) -> None:
         """One decision, from the snapshot to what follows."""
         state, conduct = self.state, self.conduct
-        closed = frozenset(name for name, queue in conduct.queues.items() if not queue.is_open)
+        closed = self._closed()
         view = self.snapshots.take(
             state, self.clock.now_s(), closed_queues=closed, with_histories=self.policies.asks_histories
         )

@@ -18,7 +18,7 @@ import structlog
 
 from shunter.daemon.comparing import Comparison
 from shunter.daemon.errors import ConflictError, InvalidError
-from shunter.daemon.planner import Answer, ModelCheck, Planner, PlannerError, Question
+from shunter.daemon.planner import Answer, ModelCheck, Planner, PlannerError, Question, Rules
 from shunter.daemon.store.rows import SettingRow
 
 if TYPE_CHECKING:
@@ -176,9 +176,14 @@ class Policies:
 
     # --- deciding ----------------------------------------------------------------------------------------------------
 
+    def learned_rules(self, rules: Rules) -> Rules | None:
+        """Rules with the model that is in use; None where none is, or none is loaded."""
+        if self.choice.mode is Mode.HEURISTIC or not self.choice.sha256:
+            return None
+        return replace(rules, model=self.model_text(), model_sha256=self.choice.sha256)
+
     def _learned(self, question: Question) -> Question:
-        rules = replace(question.rules, model=self.model_text(), model_sha256=self.choice.sha256)
-        return replace(question, rules=rules)
+        return replace(question, rules=self.learned_rules(question.rules) or question.rules)
 
     async def decide(self, question: Question) -> tuple[Question, Answer]:
         """The plan of the mode, with the question that it answers: the learned order's, or the heuristic's.

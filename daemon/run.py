@@ -45,6 +45,7 @@ class Parts:
         overrides: What the command line says on top.
         state_dir: Folder for everything of this daemon.
         planner: Decides.
+        asker: Answers questions about jobs beside it; None: the planner does.
         access: Who may call.
         credentials: TLS; None: none.
         on_listening: Told the address when it serves.
@@ -57,6 +58,7 @@ class Parts:
     planner: Planner
     access: Access
     credentials: grpc.ServerCredentials | None = None
+    asker: Planner | None = None
     on_listening: Callable[[str], None] = lambda _: None
 
 
@@ -99,7 +101,7 @@ class Daemon:
             token = await self._first_token(lease)
             self._store = store = await asyncio.to_thread(open_store, self._url, token=token)
             clock = SystemClock(store.load().last_s)
-            leader = Leader(store, clock, self.parts.planner, conduct_of(self.config))
+            leader = Leader(store, clock, self.parts.planner, conduct_of(self.config), self.parts.asker)
             loop.add_signal_handler(signal.SIGHUP, self._reload_quietly, leader)
             if token is None:
                 leader.follow(store, lease.current().address)
@@ -108,6 +110,8 @@ class Daemon:
             await self._serve(leader, lease, token)
         finally:
             self.parts.planner.close()
+            if self.parts.asker is not None:
+                self.parts.asker.close()
             if self._store is not None:
                 await asyncio.to_thread(self._store.close)
             lease.close()

@@ -173,7 +173,7 @@ def list_lane(st: State, first: Int, last: Int) -> Int:
             st.jobs_i[LIST, i - first] = st.jobs_i[BY_LANE, i]
         return last - first
     count = np.int64(0)
-    begin = np.int64(first)
+    begin: Int = first
     while begin < last:
         end = begin + 1
         while end < last and st.jobs_i[CLASS, st.jobs_i[BY_LANE, end]] == st.jobs_i[CLASS, st.jobs_i[BY_LANE, begin]]:

@@ -40,6 +40,7 @@ def daemon_command(
     if context.invoked_subcommand is not None:
         return
     from shunter.cli.policies import find_live_policy
+    from shunter.cli.start_times import tell_starts
     from shunter.daemon.config import read_config
     from shunter.daemon.logs import set_up_logs
     from shunter.daemon.planner import ProcessPlanner
@@ -60,6 +61,7 @@ def daemon_command(
         overrides=overrides,
         state_dir=state,
         planner=ProcessPlanner(find_live_policy, keep=checked.scheduling.keep_decisions),
+        asker=ProcessPlanner(find_live_policy, tell_starts=tell_starts),
         access=OpenAccess(_user()),
         on_listening=lambda address: note(f"daemon listens on {address}, keeps its state in {state}"),
     )
