@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from shunter.daemon.health_rules import FailoverRules, LeaseRules
 from shunter.daemon.leader import Conduct
 from shunter.daemon.planner import Rules
+from shunter.daemon.policies import Mode, ModelRules
 from shunter.daemon.service.scheduler import Limits
 from shunter.daemon.snapshots import GroupRules
 from shunter.daemon.specs import MAX_SPAN_S, NAME, QueueRules
@@ -39,12 +40,31 @@ class Scheduling(Section):
     """How decisions are made."""
 
     policy: str = Field(default="fcfs", description="Order of the queue; `shunter simulate --help` lists them.")
+    mode: Mode = Field(
+        default=Mode.HEURISTIC,
+        description="Who decides: heuristic (the policy), shadow (it, with the learned order compared), active (the "
+        "learned order, under its guard). What an operator sets holds until this or the model changes.",
+    )
+    model: str = Field(default="learned", description="learned, tuned-linear, model:FOLDER or a name of the registry.")
+    guard: str = Field(default="", description="Settings of the model's guard, as bound_h=24,outside=0.25.")
+    model_limit_s: Positive = Field(default=5.0, description="A decision by the model that takes longer is given up.")
+    model_budget_s: Positive = Field(
+        default=1.0, description="After three slower ones the heuristic decides a hundred times."
+    )
+    keep_decisions: Annotated[int, Field(ge=0)] = Field(
+        default=200, description="Decisions kept with all that they were made from; 256 MB of them at most."
+    )
     backfill: str = Field(default="easy", description="none, easy, easy-sjbf or conservative.")
     placement: str = Field(default="best-fit", description="Which nodes a job gets.")
     depth: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Jobs behind the head that a pass looks at; 0 means all."
     )
     locality_s: Amount = Field(default=0.0, description="Longest that a gang waits for nodes nearer together.")
+    weights: Literal["queues", "groups", "none"] = Field(
+        default="queues",
+        description="Whose weights share what is not guaranteed, inside a priority class; where groups have quotas, "
+        "queues have no weights.",
+    )
     preempt: tuple[str, ...] = Field(
         default=(), description="Who may stop running jobs: policy, priority, quota; empty: nobody."
     )
@@ -82,6 +102,7 @@ class Group(Section):
         default=0.0, description="Its own: others that borrow it give it back (preempt: [quota])."
     )
     limit: Annotated[float, Field(ge=0)] = Field(default=float("inf"), description="What it may hold at most.")
+    weight: Positive = Field(default=1.0, description="Share of what nobody is guaranteed (weights: groups).")
 
 
 class Leases(Section):
@@ -272,6 +293,12 @@ def _pair_problems(config: Config) -> list[tuple[str, str]]:
     for i, group in enumerate(config.groups):
         if group.guaranteed > group.limit:
             problems.append((f"groups[{i}].guaranteed", "is above limit"))
+    said = config.scheduling
+    differ = len({queue.weight for queue in config.queues}) > 1
+    if config.groups and differ and said.weights == "queues":
+        problems.append(("scheduling.weights", "groups have quotas: weights of queues do not go with them"))
+    if said.backfill == "conservative" and (config.groups or differ):
+        problems.append(("scheduling.backfill", "conservative knows no quotas of groups and no weights of queues"))
     for path, address in (("listen", config.listen), ("metrics.listen", config.metrics.listen or "localhost:0")):
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not port.isascii() or len(port) > 5 or int(port) > 65535:
@@ -320,6 +347,7 @@ def checked(content: Mapping[str, Any], where: str) -> Config:
         ConfigError: As above; also names of policies and placements that do not exist.
     """
     from shunter.daemon.planner import settings_of
+    from shunter.scheduler import choose_ordering
     from shunter.scheduler.errors import ShunterError
 
     try:
@@ -330,6 +358,7 @@ def checked(content: Mapping[str, Any], where: str) -> Config:
         raise ConfigError(f"{where}: is nested too deeply") from None
     try:
         settings_of(rules_of(config), _known_name)
+        choose_ordering(f"learned:{config.scheduling.guard}")
     except ShunterError as problem:
         raise ConfigError(f"{where}: scheduling: {problem}") from None
     return config
@@ -429,11 +458,30 @@ def conduct_of(config: Config) -> Conduct:
     return Conduct(
         rules=rules_of(config),
         queues={queue.name: QueueRules(**queue.model_dump()) for queue in config.queues},
-        groups=tuple(GroupRules(**group.model_dump()) for group in config.groups),
+        models=models_of(config),
+        groups=shares_of(config),
+        by_queue=not config.groups,
         leases=LeaseRules(**config.leases.model_dump(), failover=FailoverRules(**config.failover.model_dump())),
         queue_depth=config.scheduling.queue_depth,
         min_interval_s=config.scheduling.min_interval_s,
     )
+
+
+def models_of(config: Config) -> ModelRules:
+    """What holds for learned orders."""
+    said = config.scheduling
+    return ModelRules(said.mode, said.model, said.guard, limit_s=said.model_limit_s, budget_s=said.model_budget_s)
+
+
+def shares_of(config: Config) -> tuple[GroupRules, ...]:
+    """Quotas and weights: of the groups, or of the queues where there are several and no group has a quota."""
+    by = config.scheduling.weights
+    if config.groups:
+        kept = set(Group.model_fields) - ({"weight"} if by != "groups" else set())
+        return tuple(GroupRules(**group.model_dump(include=kept)) for group in config.groups)
+    if by != "queues" or len(config.queues) == 1 or config.scheduling.backfill == "conservative":
+        return ()
+    return tuple(GroupRules(queue.name, weight=queue.weight) for queue in config.queues)
 
 
 def limits_of(config: Config) -> Limits:

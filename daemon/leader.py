@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,7 +21,9 @@ from shunter.daemon.errors import FencedError, NotLeaderError, StoreError
 from shunter.daemon.health_rules import LeaseRules
 from shunter.daemon.jobs import Reason
 from shunter.daemon.live import LiveState, Order, Step
+from shunter.daemon.past import past_of, recently_ended
 from shunter.daemon.planner import Answer, Planner, PlannerError, Question, Rules
+from shunter.daemon.policies import Mode, ModelRules, Policies, PolicyCounts
 from shunter.daemon.ports import Clock, Store
 from shunter.daemon.restore import restore
 from shunter.daemon.snapshots import GroupRules, Snapshots, View
@@ -32,6 +33,7 @@ from shunter.daemon.steps.jobs import release_due
 from shunter.daemon.steps.nodes import learn_from_ends, watch_silence
 from shunter.daemon.store.rows import EventRow
 from shunter.scheduler.errors import ShunterError
+from shunter.scheduler.start_times import Past
 
 log = structlog.get_logger("shunter.daemon")
 Result = TypeVar("Result")
@@ -47,7 +49,9 @@ class Conduct:
     Attributes:
         rules: How decisions are made.
         queues: By name.
-        groups: Quotas.
+        models: Of learned orders.
+        groups: Quotas; of queues where ``by_queue``.
+        by_queue: Weights belong to queues.
         leases: Of nodes, and what is concluded from other signs of their health.
         queue_depth: Waiting jobs that a decision is told of, at most.
         min_interval_s: From the end of a decision to the beginning of the next; what happens meanwhile is decided
@@ -57,11 +61,17 @@ class Conduct:
 
     rules: Rules = field(default_factory=Rules)
     queues: dict[str, QueueRules] = field(default_factory=lambda: dict(DEFAULT_QUEUES))
+    models: ModelRules = field(default_factory=ModelRules)
     groups: tuple[GroupRules, ...] = ()
+    by_queue: bool = False
     leases: LeaseRules = field(default_factory=LeaseRules)
     queue_depth: int = 10_000
     min_interval_s: float = 0.02
     tick_s: float = 0.25
+
+    def snapshots(self) -> Snapshots:
+        """What makes snapshots by these rules."""
+        return Snapshots(self.groups, self.queue_depth, by_queue=self.by_queue)
 
 
 @dataclass(slots=True)
@@ -93,18 +103,22 @@ class Leader:
         clock: Time.
         planner: Decides.
         conduct: Configuration; may be replaced at any time.
+        asker: Answers questions about jobs, so that decisions do not wait for them; None: the planner does.
     """
 
-    def __init__(self, store: Store, clock: Clock, planner: Planner, conduct: Conduct) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, planner: Planner, conduct: Conduct, asker: Planner | None = None
+    ) -> None:
         self.store, self.clock, self.planner, self.conduct = store, clock, planner, conduct
+        self.asker = asker or planner
         self.token = 0
         self.state = LiveState(0)
-        self.snapshots = Snapshots(conduct.groups, conduct.queue_depth)
+        self.snapshots = conduct.snapshots()
+        self.policies = Policies(planner, conduct.models, self._tell)
         self.listeners: list[Listener] = []
         self.send_order: SendOrder = lambda _: None
         self.on_reload: Callable[[], None] = lambda: None
         self.decision: Decision | None = None
-        self.records: deque[bytes] = deque(maxlen=0)
         self.failure: ShunterError | None = NotLeaderError("this daemon does not lead yet")
         self.on_stage: Callable[[str, float], None] = lambda _stage, _seconds: None
         self.on_guard: Callable[[Sequence[str]], None] = lambda _words: None
@@ -174,11 +188,14 @@ class Leader:
         self.store = store
         self.failure = NotLeaderError("this daemon does not lead", address)
         self.state = restore(store.load(), 0, self.clock.now_s())
+        self.policies.load(self.state.settings)
 
     def load(self) -> None:
         """Make the state anew from the store."""
         self.state = restore(self.store.load(), self.token, self.clock.now_s())
-        self.snapshots = Snapshots(self.conduct.groups, self.conduct.queue_depth)
+        self.snapshots = self.conduct.snapshots()
+        self.state.histories.ended.extend(recently_ended(self.store, self.snapshots, self.state))
+        self.policies.load(self.state.settings)
         self.failure = None
         self.decision = None
         self.wake()
@@ -189,7 +206,8 @@ class Leader:
         self.conduct = conduct
         for job in self.state.jobs.values():
             self.snapshots.forget(job)
-        self.snapshots = Snapshots(conduct.groups, conduct.queue_depth)
+        self.snapshots = conduct.snapshots()
+        self.policies.apply(conduct.models)
         self.wake()
 
     def wake(self) -> None:
@@ -197,6 +215,17 @@ class Leader:
         self._wake.set()
 
     # --- steps -------------------------------------------------------------------------------------------------------
+
+    @property
+    def policy_counts(self) -> PolicyCounts:
+        """What became of decisions; for metrics."""
+        return self.policies.counts
+
+    def _tell(self, change: Callable[[LiveState, Step, float], None]) -> None:
+        if self.failure is None:
+            step = Step()
+            change(self.state, step, self.clock.now_s())
+            self.write(step)
 
     def refuse_when_failed(self) -> None:
         """Raise what the store has failed with, while it has not recovered."""
@@ -306,12 +335,25 @@ class Leader:
                 await self.decide()
             await asyncio.sleep(self.conduct.min_interval_s)
 
+    def present(self, now_s: float) -> tuple[Question, Past]:
+        """What an estimate of starts is made from, now. The state has a node."""
+        rules = self.conduct.rules
+        if self.policies.choice.mode is Mode.ACTIVE:
+            rules = self.policies.learned_rules(rules) or rules
+        view = self.snapshots.take(self.state, now_s, closed_queues=self._closed(), with_histories=bool(rules.model))
+        return Question(view.snapshot, view.usage_s, rules), past_of(self.state, self.snapshots)
+
+    def _closed(self) -> frozenset[str]:
+        return frozenset(name for name, queue in self.conduct.queues.items() if not queue.is_open)
+
     async def decide(self) -> None:
         """One decision, from the snapshot to what follows."""
         state, conduct = self.state, self.conduct
-        closed = frozenset(name for name, queue in conduct.queues.items() if not queue.is_open)
+        closed = self._closed()
         begun_s = time.perf_counter()
-        view = self.snapshots.take(state, self.clock.now_s(), closed_queues=closed)
+        view = self.snapshots.take(
+            state, self.clock.now_s(), closed_queues=closed, with_histories=self.policies.asks_histories
+        )
         self.on_stage("snapshot", time.perf_counter() - begun_s)
         for job_id, reason in view.left_out:
             state.jobs[job_id].why = reason
@@ -319,7 +361,7 @@ class Leader:
             return
         question = Question(view.snapshot, view.usage_s, conduct.rules)
         try:
-            answer = await self.planner.decide(question)
+            question, answer = await self.policies.decide(question)
         except PlannerError as error:
             self.counts["planner_failures"] += 1
             log.error("decision-failed", error=str(error))
@@ -333,6 +375,7 @@ class Leader:
         if answer.plan.guard:
             self.on_guard(answer.plan.guard)
         self._carry_out(view, question, answer)
+        await self.policies.compare(question, answer)
 
     def _carry_out(self, view: View, question: Question, answer: Answer) -> None:
         step, state, now_s = Step(), self.state, self.clock.now_s()
@@ -354,11 +397,6 @@ class Leader:
                 job.why = Reason(reason.value)
         begun_s = time.perf_counter()
         self.write(step).add_done_callback(lambda _: self.on_stage("store", time.perf_counter() - begun_s))
-
-    def recorded(self, count: int) -> list[bytes]:
-        """The last decisions, oldest first; 0: all that are kept."""
-        kept = list(self.records)
-        return kept[-count:] if count else kept
 
     # --- for services ------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from shunter.daemon.health_facts import Memory
+from shunter.daemon.histories import Histories
 from shunter.daemon.jobs import LEGAL, End, JobState, Phase, Reason
 from shunter.daemon.pb.common_pb2 import JobSpec
 from shunter.daemon.pb.nodes_pb2 import NodeDescription
@@ -309,6 +310,7 @@ class LiveState:
         dependents: Job → jobs that wait for it.
         array_active: Jobs of an array that hold nodes.
         usage: By user.
+        histories: What finished jobs have taught.
         settings: Named values that outlive the process.
         last_event: Number of the last event.
         last_job: Id of the last job.
@@ -329,6 +331,7 @@ class LiveState:
         self.dependents: dict[int, list[int]] = {}
         self.array_active: dict[int, int] = {}
         self.usage: dict[str, UserUsage] = {}
+        self.histories = Histories()
         self.settings: dict[str, str] = {}
         self.num_of_user: dict[str, int] = {}
         self.last_event = 0

@@ -31,6 +31,7 @@ def restore(stored: Stored, token: int, now_s: float) -> LiveState:
     state.nodes_version = 1
     for usage in stored.usage:
         state.usage[usage.owner] = UserUsage(usage.usage_s, usage.held, usage.since_s)
+    state.histories.restore(stored.histories)
     for stored_job in stored.jobs:
         job = _job(stored_job)
         state.jobs[job.id] = job

@@ -49,6 +49,7 @@ class Parts:
         overrides: What the command line says on top.
         state_dir: Folder for everything of this daemon.
         planner: Decides.
+        asker: Answers questions about jobs beside it; None: the planner does.
         on_listening: Told the address when it serves.
     """
 
@@ -57,6 +58,7 @@ class Parts:
     overrides: Mapping[str, Any]
     state_dir: Path
     planner: Planner
+    asker: Planner | None = None
     on_listening: Callable[[str], None] = lambda _: None
 
 
@@ -104,7 +106,7 @@ class Daemon:
                 open_store, self._url, token=token, observe=self.metrics.stored
             )
             clock = SystemClock(store.load().last_s)
-            leader = Leader(store, clock, self.parts.planner, conduct_of(self.config))
+            leader = Leader(store, clock, self.parts.planner, conduct_of(self.config), self.parts.asker)
             loop.add_signal_handler(signal.SIGHUP, self._reload_quietly, leader)
             self.metrics.watch(leader)
             if token is None:
@@ -114,6 +116,8 @@ class Daemon:
             await self._serve(leader, lease, token, protection)
         finally:
             self.parts.planner.close()
+            if self.parts.asker is not None:
+                self.parts.asker.close()
             if self._store is not None:
                 await asyncio.to_thread(self._store.close)
             lease.close()

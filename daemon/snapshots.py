@@ -6,22 +6,24 @@ jobs are copied and not asked one by one. Rows of a snapshot are the jobs' ids.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 
 import numpy as np
 
+from shunter.daemon.histories import WAITING, alike_key
 from shunter.daemon.jobs import JobState, Reason
 from shunter.daemon.live import WHOLE_GPU, LiveJob, LiveNode, LiveState
 from shunter.scheduler.capacity import Capacity, Quotas, empty_slots
-from shunter.scheduler.snapshot import JobColumns, Snapshot
+from shunter.scheduler.snapshot import JobColumns, JobHistories, Snapshot
 from shunter.scheduler.types import UNITS_PER, BoolArray, FloatArray, IntArray, ResourceDemand
 
 FLOATS = ("submit_s", "requested_s", "processors", "priority", "attained_s", "deadline_s", "checkpoint_s", "entered_s")
-INTS = ("id", "tasks", "shape", "user", "queue", "group", "preemptible")
+INTS = ("id", "tasks", "shape", "user", "queue", "group", "preemptible", "alike")
 SUBMIT, REQUESTED, PROCESSORS, PRIORITY, ATTAINED, DEADLINE, CHECKPOINT, ENTERED = range(len(FLOATS))
-ID, TASKS, SHAPE, USER, QUEUE, GROUP, PREEMPTIBLE = range(len(INTS))
+ID, TASKS, SHAPE, USER, QUEUE, GROUP, PREEMPTIBLE, ALIKE = range(len(INTS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,13 @@ class GroupRules:
         name: Name.
         guaranteed: Its own: others that borrow it give it back.
         limit: At most; inf: any.
+        weight: Its share of what is borrowed.
     """
 
     name: str
     guaranteed: float = 0.0
     limit: float = float("inf")
+    weight: float = 1.0
 
 
 @dataclass(slots=True)
@@ -94,8 +98,8 @@ class Fleet:
     class_of_type: dict[str, int] = field(default_factory=dict)
 
 
-def fleet_of(state: LiveState, groups: Sequence[GroupRules]) -> Fleet:
-    """The nodes of a live state as arrays. There is at least one node."""
+def fleet_of(state: LiveState, groups: Sequence[GroupRules], *, by_queue: bool = False) -> Fleet:
+    """The nodes of a live state as arrays. There is at least one node. ``by_queue``: the groups are queues."""
     nodes = list(state.nodes.values())
     units = np.asarray([node.units for node in nodes], dtype=np.int64).T.copy()
     tracked = (True, bool((units[1] > 0).all()), bool((units[2] > 0).any()))
@@ -107,7 +111,7 @@ def fleet_of(state: LiveState, groups: Sequence[GroupRules]) -> Fleet:
         gpus=units[2] // UNITS_PER[2] if tracked[2] else None,
         node_class=node_class,
         domains=_domains(nodes),
-        quotas=_quotas(groups, 2 if tracked[2] else 0),
+        quotas=_quotas(groups, 2 if tracked[2] else 0, shared=by_queue),
         can_close=True,
     )
     return Fleet(
@@ -139,14 +143,18 @@ def _domains(nodes: Sequence[LiveNode]) -> IntArray | None:
     return None if len(racks) == 1 else np.asarray([rack, rack, zone], dtype=np.int64)
 
 
-def _quotas(groups: Sequence[GroupRules], scarce: int) -> Quotas | None:
+def _quotas(groups: Sequence[GroupRules], scarce: int, *, shared: bool) -> Quotas | None:
+    """``shared``: groups take turns by their weights, though they are all alike."""
     if not groups:
         return None
     units = UNITS_PER[scarce]
     most = np.iinfo(np.int64).max // 4
     limits = [most if np.isinf(group.limit) else round(group.limit * units) for group in groups]
     guaranteed = [round(group.guaranteed * units) for group in groups]
-    return Quotas(tuple(group.name for group in groups), np.asarray(guaranteed), np.asarray(limits))
+    weights = np.asarray([group.weight for group in groups])
+    same = bool((weights == 1.0).all()) and not shared
+    names = tuple(group.name for group in groups)
+    return Quotas(names, np.asarray(guaranteed), np.asarray(limits), None if same else weights)
 
 
 class Snapshots:
@@ -155,10 +163,11 @@ class Snapshots:
     Args:
         groups: Quotas; none: nobody has one.
         depth: Waiting jobs that a decision is told of, at most: the first by class and submission.
+        by_queue: The groups are queues, which take turns by their weights.
     """
 
-    def __init__(self, groups: Sequence[GroupRules] = (), depth: int = 10_000) -> None:
-        self.groups, self.depth = tuple(groups), depth
+    def __init__(self, groups: Sequence[GroupRules] = (), depth: int = 10_000, *, by_queue: bool = False) -> None:
+        self.groups, self.depth, self.by_queue = tuple(groups), depth, by_queue
         self.users, self.queues = Names(), Names()
         self._group_idx = {group.name: i for i, group in enumerate(self.groups)}
         self._shapes: dict[tuple[int, int, int, str], int] = {}
@@ -172,7 +181,7 @@ class Snapshots:
         """The nodes as they are now."""
         if self._fleet is None or self._fleet.version != state.nodes_version:
             scarce = self._fleet.capacity.scarce if self._fleet else None
-            self._fleet = fleet_of(state, self.groups)
+            self._fleet = fleet_of(state, self.groups, by_queue=self.by_queue)
             if scarce is not None and scarce != self._fleet.capacity.scarce:
                 self._forget_all(state)
         return self._fleet
@@ -211,7 +220,7 @@ class Snapshots:
         for job, column in zip(jobs, columns, strict=True):
             job.column = column
         self._floats[:, columns] = np.asarray([self._float_row(state, job) for job in jobs]).T
-        self._ints[:, columns] = np.asarray([self._int_row(job) for job in jobs], dtype=np.int64).T
+        self._ints[:, columns] = np.asarray([self._int_row(state, job) for job in jobs], dtype=np.int64).T
 
     def _float_row(self, state: LiveState, job: LiveJob) -> tuple[float, ...]:
         spec = job.spec
@@ -226,7 +235,7 @@ class Snapshots:
             job.queued_s,
         )
 
-    def _int_row(self, job: LiveJob) -> tuple[int, ...]:
+    def _int_row(self, state: LiveState, job: LiveJob) -> tuple[int, ...]:
         spec = job.spec
         shape = (*job.units, spec.gpu_type)
         return (
@@ -235,13 +244,21 @@ class Snapshots:
             self._shapes.setdefault(shape, len(self._shapes)),
             self.users[job.owner],
             self.queues[spec.queue],
-            self._group_idx.get(spec.group, -1),
+            self._group_idx.get(spec.queue if self.by_queue else spec.group, -1),
             int(spec.preemptible),
+            state.histories.alike.row(alike_key(job.owner, spec.time_limit_s, self.processors(state, job))),
         )
 
     # --- the snapshot ------------------------------------------------------------------------------------------------
 
-    def take(self, state: LiveState, now_s: float, *, closed_queues: frozenset[str] = frozenset()) -> View:
+    def take(
+        self,
+        state: LiveState,
+        now_s: float,
+        *,
+        closed_queues: frozenset[str] = frozenset(),
+        with_histories: bool = False,
+    ) -> View:
         """What a decision may know now. The state has at least one node."""
         fleet = self.fleet(state)
         running = list(state.active.values())
@@ -284,6 +301,7 @@ class Snapshots:
             drawn=0,
             seed=0,
             node_load=np.zeros(len(fleet.names)),
+            histories=self._histories(state, ints) if with_histories else None,
         )
         usage_s = self._usage(state, now_s)
         return View(snapshot, fleet.names, usage_s, state.version, left_out)
@@ -349,6 +367,18 @@ class Snapshots:
             for tasks, mask in part.entries
         ]
         return np.fromiter(chain.from_iterable(entries), dtype=np.int64, count=4 * len(entries)).reshape(-1, 4).T
+
+    def _histories(self, state: LiveState, ints: IntArray) -> JobHistories:
+        """What is known of the users of jobs, and of jobs alike."""
+        known = state.histories
+        row_of = np.fromiter((known.users.row(owner) for owner in self.users.of), np.int64, len(self.users))
+        waiting = np.zeros(len(self.users))
+        for owner, count in Counter(job.owner for job in state.waiting.values()).items():
+            if owner in self.users.of:
+                waiting[self.users[owner]] = count
+        users = known.users.take(row_of[ints[USER]])
+        users[WAITING] = waiting[ints[USER]]
+        return JobHistories(users, known.alike.take(ints[ALIKE]))
 
     def _usage(self, state: LiveState, now_s: float) -> FloatArray:
         known: Mapping[str, int] = self.users.of

@@ -63,7 +63,9 @@ def plain(text: str, most: int = 500) -> str:
 
 
 def complete(spec: JobSpec, queues: Mapping[str, QueueRules]) -> Units:
-    """Check a specification and fill in what it leaves open, in place; returns what one task takes.
+    """Check a specification and fill in what it leaves open, in place, once; returns what one task takes.
+
+    The queue's priority is added to the job's: the sum is its class.
 
     Args:
         spec: Changed.
@@ -73,6 +75,7 @@ def complete(spec: JobSpec, queues: Mapping[str, QueueRules]) -> Units:
         InvalidError: With the field, its value and what was expected.
     """
     rules = _queue(spec, queues)
+    spec.priority += rules.priority
     _check_program(spec)
     _check_numbers(spec, rules)
     if spec.dependencies:

@@ -9,7 +9,7 @@ import numpy as np
 
 from shunter.scheduler import layout as at
 from shunter.scheduler.errors import UsageError, nearest
-from shunter.scheduler.features import FeatureSource
+from shunter.scheduler.features import FEATURES, FeatureSource
 from shunter.scheduler.learned import LearnedOrder, order_matters
 from shunter.scheduler.plan_check import check_plan
 from shunter.scheduler.plans import REASONS, Extend, Plan, Preempt, Reason, Reserves, Skips, Start
@@ -18,6 +18,7 @@ from shunter.scheduler.policies.registry import ChosenOrdering, choose_ordering
 from shunter.scheduler.preemption import (
     Preemption,
     classes_first,
+    keeps_classes,
     places_by_class,
     preempting_pass,
     progress_view,
@@ -100,6 +101,7 @@ def plan(
         placement=settings.placement,
         depth=settings.depth,
         locality_s=settings.locality_s,
+        strict=keeps_classes(rules, asked=settings.strict_classes),
     )
     if asks.needs_load:
         _arrange(state, snapshot.rows, now_s, settings, rules, usage_s)
@@ -177,6 +179,24 @@ def queue_scores(snapshot: Snapshot, settings: Settings, usage_s: FloatArray | N
     scores = np.empty(count)
     scores[state.queue - first] = learned.key[:count]
     return scores
+
+
+def queue_features(snapshot: Snapshot, settings: Settings) -> FloatArray:
+    """(Q, F) what a model is told of the waiting jobs, in the order of the snapshot.
+
+    Args:
+        snapshot: With histories.
+        settings: With an ordering by a model.
+    """
+    learned = _learned(snapshot, settings, Preemption())
+    assert learned is not None
+    count, first = snapshot.num_waiting, snapshot.num_running
+    state = state_of_snapshot(
+        snapshot, score=np.arange(count, dtype=np.float64), backfill="none", placement=settings.placement, depth=0
+    )
+    features = np.empty((count, len(FEATURES)))
+    features[state.queue - first] = learned.source.matrix(state, snapshot.now_s)
+    return features
 
 
 def _writable(columns: JobColumns) -> JobColumns:

@@ -84,7 +84,8 @@ WHY = 19  # a WAIT_ number: what it waits for, by the last pass
 LIST = 20  # rows of a lane's jobs in the order of a pass; victims of a preemption
 BY_LANE = 21  # scratch of a pass: waiting jobs lane by lane, each lane in the order of the queue
 LACKING = 22  # waiting jobs with a WHY other than WAIT_QUEUE, entries 0..NUM_LACKING
-NUM_JOB_INTS = 23
+CLASS = 23  # of its priority, where classes come first; else 0: all jobs are of one class
+NUM_JOB_INTS = 24
 
 # jobs_f (NUM_JOB_FLOATS, J) float64
 SUBMIT_S = 0

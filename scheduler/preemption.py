@@ -79,7 +79,12 @@ def classes_first(rules: Preemption, ordering: ChosenOrdering, *, asked: bool = 
 
     ``asked``: the settings say so, whatever the rules.
     """
-    return (asked or "priority" in rules.rules) and ordering.ordering.name != "priority"
+    return keeps_classes(rules, asked=asked) and ordering.ordering.name != "priority"
+
+
+def keeps_classes(rules: Preemption, *, asked: bool) -> bool:
+    """Whether jobs of a higher priority come first in the queue: the settings ask for it, or a rule does."""
+    return asked or "priority" in rules.rules
 
 
 def places_by_class(scores: FloatArray, priority: FloatArray, rows: IntArray) -> FloatArray:

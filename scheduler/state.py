@@ -66,6 +66,7 @@ class ClusterState:
         seed: Of the random placement.
         timed: Attempts may be cut short, or speeds differ: keep what is needed to tell the work that was done.
         most_tasks: (J,) largest gang that each job may be resized to; None: none is resized.
+        strict: Priority classes come first: what groups are guaranteed and borrow is told apart inside each class.
     """
 
     jobs_i: IntArray
@@ -99,6 +100,7 @@ class ClusterState:
         seed: int = 0,
         timed: bool = True,
         most_tasks: IntArray | None = None,
+        strict: bool = False,
     ) -> None:
         from shunter.scheduler import kernels
 
@@ -118,6 +120,8 @@ class ClusterState:
         )
         for name, array in self.packed._asdict().items():
             setattr(self, name, array)
+        if strict and capacity.quotas is not None:
+            self.jobs_i[at.CLASS] = np.unique(columns.priority, return_inverse=True)[1].reshape(-1)
         # For kernels that start no job: they need no second version for states whose nodes are scored.
         self.unscored = self.packed
         if self.points.dtype != at.NO_POINTS:

@@ -18,6 +18,7 @@ def state_of_snapshot(
     placement: str,
     depth: int,
     locality_s: float = 0.0,
+    strict: bool = False,
 ) -> ClusterState:
     """A state of its own to try a decision on; its rows are 0..J in the order of ``snapshot.rows``.
 
@@ -28,6 +29,7 @@ def state_of_snapshot(
         placement: A name of ``PLACEMENTS``.
         depth: See ``ClusterState``.
         locality_s: See ``ClusterState``.
+        strict: See ``ClusterState``.
     """
     num_running = snapshot.num_running
     scores = np.concatenate([np.zeros(num_running), score])
@@ -41,6 +43,7 @@ def state_of_snapshot(
         depth=depth,
         locality_s=locality_s,
         seed=snapshot.seed,
+        strict=strict,
     )
     state.counters[at.DRAWN] = snapshot.drawn
     state.set_loads(snapshot.node_load)

@@ -26,7 +26,14 @@ from shunter.scheduler.fairshare import Ledger
 from shunter.scheduler.features import FeatureSource
 from shunter.scheduler.learned import LearnedOrder, order_matters
 from shunter.scheduler.policies.drf import dominant_shares
-from shunter.scheduler.preemption import Preemption, classes_first, preempting_pass, progress_view, refuse_unranked
+from shunter.scheduler.preemption import (
+    Preemption,
+    classes_first,
+    keeps_classes,
+    preempting_pass,
+    progress_view,
+    refuse_unranked,
+)
 from shunter.scheduler.snapshot import JobColumns, QueueView, Snapshot
 from shunter.scheduler.state import ClusterState
 from shunter.scheduler.types import BoolArray, FloatArray, IntArray
@@ -171,6 +178,7 @@ class Simulation:
             seed=options.seed,
             timed=self.is_dynamic,
             most_tasks=None if workload.elastic is None else workload.elastic.max_tasks,
+            strict=keeps_classes(options.preemption, asked=settings.strict_classes),
         )
         self.estimates: Estimates | None = None
         if workload.predicts:

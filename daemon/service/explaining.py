@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+
+import structlog
+
+from shunter.daemon.inquiries import StandingOf, StartsOf, place_in
 from shunter.daemon.jobs import JobState, Reason
 from shunter.daemon.leader import Leader
 from shunter.daemon.live import LiveJob
 from shunter.daemon.pb import scheduler_pb2
+from shunter.daemon.planner import PlannerError
 from shunter.daemon.service.convert import enum
 from shunter.daemon.store.rows import StoredJob
 
+log = structlog.get_logger("shunter.daemon")
 SENTENCES = {
     Reason.NEW: "It has just come; the next decision looks at it.",
     Reason.DEPENDENCY: "It waits for other jobs to end: {jobs}.",
@@ -33,6 +41,8 @@ BEFORE = {
 }
 """Why a job that waits does not run any more."""
 NUM_AHEAD = 5
+ESTIMATES_HOLD_S = 5.0
+"""Estimates of all waiting jobs are made together, and told for so long."""
 
 
 class Explainer:
@@ -44,6 +54,9 @@ class Explainer:
 
     def __init__(self, leader: Leader) -> None:
         self._leader = leader
+        self._starts: dict[int, scheduler_pb2.StartEstimate] = {}
+        self._starts_until_s = 0.0
+        self._estimating = asyncio.Lock()
 
     async def explain(self, stored: StoredJob) -> scheduler_pb2.Explanation:
         """What is known of a job's place."""
@@ -69,28 +82,65 @@ class Explainer:
         if job.reserved_s is not None:
             explanation.reserved_unix_s = job.reserved_s
         if job_id in leader.state.waiting:
-            self._place(explanation, job_id)
+            await self._place(explanation, job_id)
         start = await self.estimate(job_id)
         if start.told:
             explanation.start.CopyFrom(start)
         return explanation
 
-    def _place(self, explanation: scheduler_pb2.Explanation, job: int) -> None:
-        """Where it stood in the order of the last decision."""
-        decision = self._leader.decision
+    async def _place(self, explanation: scheduler_pb2.Explanation, job: int) -> None:
+        """Where it stands in the order of the last decision, and what moved it there."""
+        leader, decision = self._leader, self._leader.decision
         if decision is None:
             return
-        order = [row for row, _ in decision.answer.plan.skipped]
-        if job in order:
-            place = order.index(job)
-            explanation.place = place + 1
-            explanation.ahead.extend(order[max(place - NUM_AHEAD, 0) : place])
-        explanation.guard = ", ".join(decision.answer.plan.guard)
+        made, question = decision.answer.plan, decision.question
+        if question.rules.model:
+            explanation.policy = question.rules.model
+        explanation.guard = ", ".join(made.guard)
+        found = place_in(made, job, set(leader.state.waiting))
+        if found is not None:
+            explanation.place, ahead = found
+            explanation.ahead.extend(ahead[-NUM_AHEAD:])
+        learned = leader.policies.learned_rules(leader.conduct.rules)
+        try:
+            standing = await leader.asker.ask(StandingOf(question, made, job, leader.conduct.rules, learned))
+        except PlannerError as error:
+            log.warning("not-explained", job_id=job, error=str(error))
+            return
+        if standing.heuristic_place is not None:
+            explanation.heuristic_place = standing.heuristic_place
+        explanation.contributions.extend(
+            scheduler_pb2.Contribution(feature=c.feature, value=c.value, mean=c.mean, change=c.change)
+            for c in standing.contributions
+        )
 
     async def estimate(self, job: int) -> scheduler_pb2.StartEstimate:
         """When it starts; nothing told where nobody can say."""
-        del job
-        return scheduler_pb2.StartEstimate()
+        leader = self._leader
+        if job not in leader.state.waiting or not leader.state.nodes or leader.failure is not None:
+            return scheduler_pb2.StartEstimate()
+        async with self._estimating:
+            if leader.clock.now_s() >= self._starts_until_s or job not in self._starts:
+                await self._estimate_all()
+        return self._starts.get(job, scheduler_pb2.StartEstimate())
+
+    async def _estimate_all(self) -> None:
+        leader = self._leader
+        now_s = leader.clock.now_s()
+        question, past = leader.present(now_s)
+        self._starts, self._starts_until_s = {}, now_s + ESTIMATES_HOLD_S
+        try:
+            starts = await leader.asker.ask(StartsOf(question, past))
+        except PlannerError as error:
+            log.warning("not-estimated", error=str(error))
+            return
+        rows = question.snapshot.rows[question.snapshot.num_running :].tolist()
+        for i, row in enumerate(rows):
+            told = scheduler_pb2.StartEstimate(told=starts.told[i].value)
+            if math.isfinite(starts.median_s[i]):
+                told.low_unix_s, told.median_unix_s = starts.low_s[i], starts.median_s[i]
+                told.high_unix_s = starts.high_s[i]
+            self._starts[row] = told
 
 
 def _trouble(leader: Leader, job: LiveJob) -> str:

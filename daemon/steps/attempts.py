@@ -76,6 +76,7 @@ def charge(state: LiveState, step: Step, now_s: float, owner: str, held: float) 
     usage.usage_s, usage.since_s = usage.at(now_s), now_s
     usage.held = max(usage.held + held, 0.0)
     step.change.usage.append(UsageRow(owner, usage.usage_s, usage.held, usage.since_s))
+    state.histories.change_running(step.change, owner, held, now_s)
 
 
 def report(state: LiveState, step: Step, now_s: float, node: str, said: PartReport) -> None:
@@ -181,6 +182,7 @@ def _attempt_ended(state: LiveState, step: Step, now_s: float, job: LiveJob, cau
         attempt.message = next((part.message for part in attempt.parts.values() if part.message), "")
     run_s = 0.0 if attempt.start_s is None else max(now_s - attempt.start_s, 0.0)
     job.attained_s += attempt.held * run_s
+    worked_s = job.work_kept_s + run_s
     job.work_kept_s = work_kept(job, run_s, reason)
     step.change.attempts.append(attempt_row(job, now_s, job.exit_code))
     charge(state, step, now_s, job.owner, -attempt.held)
@@ -189,7 +191,11 @@ def _attempt_ended(state: LiveState, step: Step, now_s: float, job: LiveJob, cau
         state.array_active[job.array_id] -= 1
         if not state.array_active[job.array_id]:
             del state.array_active[job.array_id]
+    held = attempt.held
     _go_on(state, step, now_s, job, reason, cause)
+    if job.state.is_final and attempt.start_s is not None:
+        request_s = job.spec.time_limit_s
+        state.histories.learn(step.change, job.owner, request_s=request_s, processors=held, run_s=worked_s, now_s=now_s)
 
 
 def _exit_code(attempt: LiveAttempt) -> int | None:

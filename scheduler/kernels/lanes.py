@@ -2,7 +2,7 @@
 
 A lane is a queue of its own: where groups own nodes, each group's jobs wait for each other only. In a lane, jobs that
 fit into their group's guarantee come first, in policy order, then those that would borrow: in policy order, too, or by
-the groups' weights.
+the groups' weights. Where priority classes come first, this holds inside each class.
 
 A job over its group's limit blocks only later jobs of its group. Against the limit counts what the group holds, what
 this pass starts, and what the head of the lane asks for; not what is tried in vain. Under backfilling a later job of
@@ -30,6 +30,7 @@ from shunter.scheduler.layout import (
     BEST_TIER,
     BOUND_S,
     BY_LANE,
+    CLASS,
     CUT_SHORT,
     EASY_SJBF,
     ENTERED_S,
@@ -109,16 +110,20 @@ def sort_by_lane(st: State) -> Int:
 
 
 @allocating
-def sort_by_weight(st: State, count: Int) -> None:
+def sort_by_weight(st: State, count: Int, listed: Int) -> None:
     """Put PICK[:count] in the order in which the group that has borrowed least, over its weight, has the next turn.
 
     What a group has borrowed counts its jobs ahead in the list, so it never falls along the group's jobs, and one sort
-    gives the order of taking turns. Jobs without a quota are one group of weight 1 without a guarantee.
+    gives the order of taking turns. Jobs without a quota are one group of weight 1 without a guarantee; those of higher
+    classes stand in LIST[:listed] already.
     """
     others = np.int64(0)
     for i in range(st.counters[NUM_RUNNING]):
         if st.jobs_i[GROUP, st.jobs_i[RUN, i]] < 0:
             others += st.jobs_i[SIZE, st.jobs_i[RUN, i]]
+    for i in range(listed):
+        if st.jobs_i[GROUP, st.jobs_i[LIST, i]] < 0:
+            others += st.jobs_i[SIZE, st.jobs_i[LIST, i]]
     for i in range(count):
         row = st.jobs_i[PICK, i]
         group = st.jobs_i[GROUP, row]
@@ -136,13 +141,9 @@ def sort_by_weight(st: State, count: Int) -> None:
 
 
 @compiled
-def list_lane(st: State, first: Int, last: Int) -> Int:
-    """Write the jobs BY_LANE[first:last] into row LIST, in the order in which the pass tries them."""
-    if st.counters[NUM_GROUPS] == 0:
-        for i in range(first, last):
-            st.jobs_i[LIST, i - first] = st.jobs_i[BY_LANE, i]
-        return last - first
-    count = 0
+def list_class(st: State, first: Int, last: Int, count: Int) -> Int:
+    """Write the jobs BY_LANE[first:last], all of one class, behind LIST[:count]; returns the list's length then."""
+    listed = count
     num_rest = 0
     for i in range(first, last):
         row = st.jobs_i[BY_LANE, i]
@@ -158,10 +159,28 @@ def list_lane(st: State, first: Int, last: Int) -> Int:
         st.jobs_i[PICK, num_rest] = row
         num_rest += 1
     if st.counters[WEIGHTED] == 1:
-        sort_by_weight(st, num_rest)
+        sort_by_weight(st, num_rest, listed)
     for i in range(num_rest):
         st.jobs_i[LIST, count + i] = st.jobs_i[PICK, i]
     return count + num_rest
+
+
+@compiled
+def list_lane(st: State, first: Int, last: Int) -> Int:
+    """Write the jobs BY_LANE[first:last] into row LIST, in the order in which the pass tries them."""
+    if st.counters[NUM_GROUPS] == 0:
+        for i in range(first, last):
+            st.jobs_i[LIST, i - first] = st.jobs_i[BY_LANE, i]
+        return last - first
+    count = np.int64(0)
+    begin: Int = first
+    while begin < last:
+        end = begin + 1
+        while end < last and st.jobs_i[CLASS, st.jobs_i[BY_LANE, end]] == st.jobs_i[CLASS, st.jobs_i[BY_LANE, begin]]:
+            end += 1
+        count = list_class(st, begin, end, count)
+        begin = end
+    return count
 
 
 @allocating

@@ -46,7 +46,8 @@ def daemon_command(
     """
     if context.invoked_subcommand is not None:
         return
-    from shunter.cli.policies import find_policy
+    from shunter.cli.policies import find_live_policy
+    from shunter.cli.start_times import tell_starts
     from shunter.daemon.config import read_config
     from shunter.daemon.logs import set_up_logs
     from shunter.daemon.planner import ProcessPlanner
@@ -65,7 +66,8 @@ def daemon_command(
         config_path=config,
         overrides=overrides,
         state_dir=state,
-        planner=ProcessPlanner(find_policy),
+        planner=ProcessPlanner(find_live_policy, keep=checked.scheduling.keep_decisions),
+        asker=ProcessPlanner(find_live_policy, tell_starts=tell_starts),
         on_listening=lambda address: note(f"daemon listens on {address}, keeps its state in {state}"),
     )
 

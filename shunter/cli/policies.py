@@ -42,6 +42,31 @@ def find_policy(text: str) -> ChosenOrdering:
     return choose_ordering(text)
 
 
+def find_live_policy(text: str) -> ChosenOrdering:
+    """As ``find_policy``, for a program that goes on while models change: each is read anew; registry names, too.
+
+    Raises:
+        UsageError: An unknown name or setting.
+        BundleError: A model that is missing or does not fit.
+    """
+    from shunter.agents.bundle import load_bundle, shipped
+    from shunter.scheduler.policies import ORDERINGS
+    from shunter.scheduler.policies.registry import choose_ordering
+
+    name, _, settings = text.partition(":")
+    if name in {LEARNED, TUNED_LINEAR}:
+        return load_bundle(shipped(name)).ordering(settings, label=name)
+    if text.startswith(MODEL):
+        folder, settings = split_settings(text.removeprefix(MODEL))
+        return load_bundle(Path(folder)).ordering(settings)
+    if name in ORDERINGS:
+        return choose_ordering(text)
+    from shunter.agents.registry import Registry, default_folder
+
+    name, settings = split_settings(text)
+    return load_bundle(Registry(default_folder(), load_bundle).find(name).path).ordering(settings)
+
+
 def is_forecast(text: str) -> bool:
     """Whether a forecaster is asked for: ``learned`` or ``model:FOLDER``."""
     return text == LEARNED or text.startswith(MODEL)

@@ -33,6 +33,7 @@ class MemoryStore:
         self.usage: dict[str, UsageRow] = {}
         self.keys: dict[tuple[str, str], IdempotencyRow] = {}
         self.settings: dict[str, str] = {}
+        self.histories: dict[str, bytes] = {}
         self.event_rows: list[EventRow] = []
         self.failing: DaemonError | None = None
         self.has_failed = False
@@ -66,6 +67,8 @@ class MemoryStore:
             self.keys[key.owner, key.key] = key
         for setting in change.settings:
             self.settings[setting.name] = setting.value
+        for history in change.histories:
+            self.histories[history.key] = history.values
         for event in change.events:
             assert event.number == len(self.event_rows) + 1
             self.event_rows.append(event)
@@ -98,6 +101,7 @@ class MemoryStore:
             nodes=[self.nodes[name] for name in sorted(self.nodes)],
             usage=list(self.usage.values()),
             settings=dict(self.settings),
+            histories=dict(self.histories),
             last_event=len(self.event_rows),
             last_job=max(self.made, default=0),
             last_s=max((row.at_s for row in self.event_rows), default=0.0),

@@ -139,6 +139,10 @@ def dump(state: LiveState) -> dict[str, Any]:
         "array_active": dict(sorted(state.array_active.items())),
         "num_of_user": dict(sorted(state.num_of_user.items())),
         "usage": {name: (u.usage_s, u.held, u.since_s) for name, u in sorted(state.usage.items())},
+        "histories": {
+            name: {key: table[key] for key in sorted(table.rows) if any(table[key])}
+            for name, table in (("users", state.histories.users), ("alike", state.histories.alike))
+        },
         "nodes": {name: _node(node) for name, node in sorted(state.nodes.items())},
         "numbers": (state.last_event, state.last_job, state.last_registration),
     }

@@ -11,6 +11,7 @@ from shunter.sim.engine import Options, Simulation
 from shunter.sim.forward import Forward
 from shunter.sim.replay import simulate
 from shunter.sim.workload import prepare
+from shunter.traces.cluster_spec import ClusterSpec, NodeGroup, Quota
 from shunter.traces.tables import pool
 from tests.networks import by_network, linear
 from tests.scheduler.cases import NOTHING, starts, table
@@ -84,3 +85,28 @@ def test_policies_that_decide_by_themselves_refuse() -> None:
     trace = table(JOBS, pool(2))
     with pytest.raises(UsageError, match="--strict-classes"):
         simulate(trace, policy="portfolio", strict_classes=True)
+
+
+def test_guarantees_and_weights_hold_inside_each_class() -> None:
+    """At 10 s five GPUs are free; green has one guaranteed, and blue's jobs are of the higher class.
+
+    b1 and b2 (class 1) come first though nobody of blue has a guarantee; then in class 0 g1, which is green's own, and
+    by turns r1 (red has nothing) and g2 (green has borrowed nothing yet; it came after r1). Without classes g1 came
+    first, and b2, the last to come, was left out.
+    """
+    text = """
+        job submit runs gpus cpus tasks group priority
+        x   0      10   1    1    5     -     0
+        r1  1      10   1    1    1     red   0
+        r2  2      10   1    1    1     red   0
+        g1  3      10   1    1    1     green 0
+        g2  4      10   1    1    1     green 0
+        b1  5      10   1    1    1     blue  1
+        b2  6      10   1    1    1     blue  1
+    """
+    quotas = {"red": Quota(0.0, weight=1.0), "green": Quota(1.0, weight=1.0), "blue": Quota(0.0, weight=1.0)}
+    jobs = table(text, ClusterSpec("five", (NodeGroup("n", 5, cpus=8.0, gpus=1.0),), quotas=quotas))
+    strict = starts(jobs, strict_classes=True)
+    assert {name for name, start_s in strict.items() if start_s == 10} == {"b1", "b2", "g1", "r1", "g2"}
+    plain = starts(jobs)
+    assert {name for name, start_s in plain.items() if start_s == 10} == {"g1", "r1", "g2", "b1", "r2"}
