@@ -128,6 +128,8 @@ class Leader:
         self.counts: dict[str, int] = {"decisions": 0, "refused": 0, "planner_failures": 0, "reloads": 0}
         self._loop = asyncio.get_running_loop()
         self.deposed: asyncio.Future[BaseException] = self._loop.create_future()
+        self._left_out: list[tuple[int, Reason]] = []
+        self._words: dict[int, Reason] | None = {}
         self._wake = asyncio.Event()
         self._next_pass_s = float("inf")
         self._tasks: list[asyncio.Task[None]] = []
@@ -198,6 +200,7 @@ class Leader:
         self.policies.load(self.state.settings)
         self.failure = None
         self.decision = None
+        self._left_out, self._words = [], {}
         self.wake()
         log.info("state-loaded", jobs=len(self.state.jobs), nodes=len(self.state.nodes), token=self.token)
 
@@ -355,8 +358,7 @@ class Leader:
             state, self.clock.now_s(), closed_queues=closed, with_histories=self.policies.asks_histories
         )
         self.on_stage("snapshot", time.perf_counter() - begun_s)
-        for job_id, reason in view.left_out:
-            state.jobs[job_id].why = reason
+        self._left_out, self._words = view.left_out, None
         if not view.snapshot.num_waiting:
             return
         question = Question(view.snapshot, view.usage_s, conduct.rules)
@@ -391,12 +393,16 @@ class Leader:
         state.released = False
         self._next_pass_s = answer.plan.next_pass_s
         self.decision = Decision(view, question, answer, now_s)
-        for row, reason in answer.plan.skipped:
-            job = state.waiting.get(row)
-            if job is not None:
-                job.why = Reason(reason.value)
+        self._words = None
         begun_s = time.perf_counter()
         self.write(step).add_done_callback(lambda _: self.on_stage("store", time.perf_counter() - begun_s))
+
+    def why(self, job: int) -> Reason:
+        """The last decision's word on why a job waits; NEW: it has not been looked at."""
+        if self._words is None:  # ten thousand words are put together when somebody asks, not at every decision
+            skipped = self.decision.answer.plan.skipped if self.decision is not None else ()
+            self._words = {row: Reason(reason.value) for row, reason in skipped} | dict(self._left_out)
+        return self._words.get(job, Reason.NEW)
 
     # --- for services ------------------------------------------------------------------------------------------------
 

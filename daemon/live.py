@@ -132,7 +132,6 @@ class LiveJob:
     attempt: LiveAttempt | None = None
     waits_for: frozenset[int] = frozenset()
     reserved_s: float | None = None  # promised by the last decision
-    why = Reason.NEW  # the last decision's word on why it waits; not stored
     column = -1  # in daemon.snapshots
 
     def __init__(self, job: int, owner: str, spec: JobSpec, submit_s: float, units: Units, version: int) -> None:

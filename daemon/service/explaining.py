@@ -74,7 +74,7 @@ class Explainer:
             if job is not None:
                 explanation.sentence += _trouble(leader, job)
             return explanation
-        reason = job.why if job_id in leader.state.waiting else job.reason
+        reason = leader.why(job_id) if job_id in leader.state.waiting else job.reason
         explanation.reason = reason
         others = ", ".join(str(other) for other in sorted(job.waits_for)[:10])
         explanation.sentence = SENTENCES.get(reason, "The next decision looks at it.").format(jobs=others)

@@ -240,7 +240,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
                 message.spec.environment[variable] = ""
         waiting = self._leader.state.waiting.get(message.id)
         if waiting is not None:
-            message.reason = waiting.why
+            message.reason = self._leader.why(message.id)
         return message
 
     @staticmethod

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from shunter.daemon.carrying import Carried, carry_out
 from shunter.daemon.clock import ManualClock
 from shunter.daemon.health_rules import LeaseRules
-from shunter.daemon.jobs import End, Phase
+from shunter.daemon.jobs import End, Phase, Reason
 from shunter.daemon.live import LiveJob, LiveState, Order, Step
 from shunter.daemon.pb.common_pb2 import Dependency, JobSpec, Resources
 from shunter.daemon.pb.nodes_pb2 import GpuDescription, NodeDescription
@@ -41,6 +41,7 @@ class World:
         self.snapshots = Snapshots(groups)
         self.decider = Decider(choose_ordering)
         self.orders: list[Order] = []
+        self.left_out: dict[int, Reason] = {}
 
     def do(self, change: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
         step = Step()
@@ -91,8 +92,7 @@ class World:
         if not self.state.nodes or not self.state.waiting:
             return None
         view = self.snapshots.take(self.state, self.clock.now_s())
-        for job, reason in view.left_out:
-            self.state.jobs[job].why = reason
+        self.left_out = dict(view.left_out)
         if not view.snapshot.num_waiting:
             return None
         answer = self.decider.answer(Question(view.snapshot, view.usage_s, self.rules))

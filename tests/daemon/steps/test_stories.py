@@ -170,7 +170,7 @@ def test_an_array_runs_so_many_at_a_time() -> None:
     first = world.submit(array=Array(range(10, 50, 10), max_running=2))
     world.decide()
     assert [world.job(first + i).state for i in range(4)] == [STARTING, STARTING, PENDING, PENDING]
-    assert world.job(first + 2).why is Reason.ARRAY_LIMIT
+    assert world.left_out[first + 2] is Reason.ARRAY_LIMIT
     assert [world.job(first + i).array_index for i in range(4)] == [10, 20, 30, 40]
     world.run(first)
     world.decide()
@@ -209,7 +209,7 @@ def test_what_is_too_large_waits_without_holding_up_others() -> None:
     world.node("n1", cpus=2)
     large, small = world.submit(cpus=4), world.submit(cpus=1)
     world.decide()
-    assert (world.job(large).state, world.job(large).why) == (PENDING, Reason.NEVER_FITS)
+    assert (world.job(large).state, world.left_out[large]) == (PENDING, Reason.NEVER_FITS)
     assert world.job(small).state is STARTING
     world.node("n2", cpus=8)
     world.decide()
