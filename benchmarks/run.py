@@ -30,6 +30,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
     """Name → benchmark, in the order in which they run."""
     from benchmarks import (
         clusters,
+        daemon_decision,
         daemon_load,
         daemon_store,
         environment,
@@ -67,6 +68,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
         "starts": starts.starts,
         "forecasts": forecasts.forecasts,
         "daemon-store": daemon_store.daemon_store,
+        "daemon-decision": daemon_decision.daemon_decision,
         "daemon-load": daemon_load.daemon_load,
         "failover": failover.failover,
         "simpy-share": simpy_share.simpy_share,

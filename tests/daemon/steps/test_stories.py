@@ -240,6 +240,18 @@ def test_checkpoints_keep_work_over_a_failure() -> None:
     assert dump(world.restarted()) == dump(world.state)
 
 
+def test_a_queue_longer_than_the_tables_that_hold_it() -> None:
+    world = World()
+    world.node("n1", cpus=3)
+    first = world.submit(array=Array(range(3000)))
+    world.decide()
+    assert sorted(world.state.active) == [first, first + 1, first + 2]
+    for job in range(first, first + 3):
+        world.run(job)
+    world.decide()
+    assert sorted(world.state.active) == [first + 3, first + 4, first + 5]
+
+
 def test_gpus_are_told_apart_and_shared() -> None:
     world = World()
     world.node("n1", cpus=8, gpus=2)
