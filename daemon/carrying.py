@@ -79,10 +79,7 @@ def carry_out(
             continue
         assign(state, step, now_s, job, parts, processors(job))
         carried.started.append(job)
-    for promise in plan.reservations:
-        waiting = state.waiting.get(promise.row)
-        if waiting is not None:
-            waiting.reserved_s = promise.start_s
+    state.reserved_s = {promise.row: promise.start_s for promise in plan.reservations}
     return carried
 
 

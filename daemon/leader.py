@@ -26,7 +26,7 @@ from shunter.daemon.planner import Answer, Planner, PlannerError, Question, Rule
 from shunter.daemon.policies import Mode, ModelRules, Policies, PolicyCounts
 from shunter.daemon.ports import Clock, Store
 from shunter.daemon.restore import restore
-from shunter.daemon.snapshots import GroupRules, Snapshots, View
+from shunter.daemon.snapshots import GroupRules, LeftOut, Snapshots, View
 from shunter.daemon.specs import DEFAULT_QUEUES, QueueRules
 from shunter.daemon.steps.evacuation import evacuate
 from shunter.daemon.steps.jobs import release_due
@@ -128,7 +128,7 @@ class Leader:
         self.counts: dict[str, int] = {"decisions": 0, "refused": 0, "planner_failures": 0, "reloads": 0}
         self._loop = asyncio.get_running_loop()
         self.deposed: asyncio.Future[BaseException] = self._loop.create_future()
-        self._left_out: list[tuple[int, Reason]] = []
+        self._left_out: list[LeftOut] = []
         self._words: dict[int, Reason] | None = {}
         self._wake = asyncio.Event()
         self._next_pass_s = float("inf")
@@ -401,7 +401,9 @@ class Leader:
         """The last decision's word on why a job waits; NEW: it has not been looked at."""
         if self._words is None:  # ten thousand words are put together when somebody asks, not at every decision
             skipped = self.decision.answer.plan.skipped if self.decision is not None else ()
-            self._words = {row: Reason(reason.value) for row, reason in skipped} | dict(self._left_out)
+            self._words = {row: Reason(reason.value) for row, reason in skipped}
+            for jobs, word in self._left_out:
+                self._words |= dict.fromkeys(jobs.tolist(), word)
         return self._words.get(job, Reason.NEW)
 
     # --- for services ------------------------------------------------------------------------------------------------

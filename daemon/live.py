@@ -131,7 +131,6 @@ class LiveJob:
     array_limit = 0
     attempt: LiveAttempt | None = None
     waits_for: frozenset[int] = frozenset()
-    reserved_s: float | None = None  # promised by the last decision
     column = -1  # in daemon.snapshots
 
     def __init__(self, job: int, owner: str, spec: JobSpec, submit_s: float, units: Units, version: int) -> None:
@@ -316,6 +315,7 @@ class LiveState:
         version: Rises when something happens after which a plan made before has to be looked at with care.
         nodes_version: Rises when nodes, or what they have, change.
         released: Whether anything was given back since the last decision.
+        reserved_s: Starts that the last decision promised, by job.
         part_ends: That nobody has learned from yet; a few are forgotten when the daemon ends.
         successes: Owner and name of jobs → node → when one last ended well there.
         held: What failover holds back.
@@ -339,6 +339,7 @@ class LiveState:
         self.nodes_version = 0
         self.last_registration = 0
         self.released = True
+        self.reserved_s: dict[int, float] = {}
         self.part_ends: deque[PartEnd] = deque(maxlen=10_000)
         self.successes: dict[tuple[str, str], dict[str, float]] = {}
         self.held = Held()

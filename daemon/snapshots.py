@@ -6,10 +6,9 @@ jobs are copied and not asked one by one. Rows of a snapshot are the jobs' ids.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from itertools import chain
 
 import numpy as np
 
@@ -21,9 +20,9 @@ from shunter.scheduler.snapshot import JobColumns, JobHistories, Snapshot
 from shunter.scheduler.types import UNITS_PER, BoolArray, FloatArray, IntArray, ResourceDemand
 
 FLOATS = ("submit_s", "requested_s", "processors", "priority", "attained_s", "deadline_s", "checkpoint_s", "entered_s")
-INTS = ("id", "tasks", "shape", "user", "queue", "group", "preemptible", "alike")
+INTS = ("id", "tasks", "shape", "user", "queue", "group", "preemptible", "alike", "array", "array_limit")
 SUBMIT, REQUESTED, PROCESSORS, PRIORITY, ATTAINED, DEADLINE, CHECKPOINT, ENTERED = range(len(FLOATS))
-ID, TASKS, SHAPE, USER, QUEUE, GROUP, PREEMPTIBLE, ALIKE = range(len(INTS))
+ID, TASKS, SHAPE, USER, QUEUE, GROUP, PREEMPTIBLE, ALIKE, ARRAY, ARRAY_LIMIT = range(len(INTS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,10 @@ class GroupRules:
     weight: float = 1.0
 
 
+LeftOut = tuple[IntArray, Reason]
+"""Ids of waiting jobs that a decision is not told of, and why."""
+
+
 @dataclass(slots=True)
 class View:
     """A snapshot and what is needed to carry out a plan made from it.
@@ -59,7 +62,7 @@ class View:
     nodes: tuple[str, ...]
     usage_s: FloatArray
     state_version: int
-    left_out: list[tuple[int, Reason]]
+    left_out: list[LeftOut]
 
 
 class Names:
@@ -86,7 +89,9 @@ class Fleet:
         capacity: For decisions.
         closed: (N,) takes no new work.
         lost_gpus: (N,) bits of GPUs out of service.
+        scarce: Resource that size means.
         class_of_type: Class of each GPU type.
+        slots: (S,) tasks of each shape seen so far that fit on the empty cluster.
     """
 
     version: int
@@ -95,7 +100,9 @@ class Fleet:
     capacity: Capacity
     closed: BoolArray
     lost_gpus: IntArray
+    scarce: int
     class_of_type: dict[str, int] = field(default_factory=dict)
+    slots: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 def fleet_of(state: LiveState, groups: Sequence[GroupRules], *, by_queue: bool = False) -> Fleet:
@@ -121,6 +128,7 @@ def fleet_of(state: LiveState, groups: Sequence[GroupRules], *, by_queue: bool =
         capacity=capacity,
         closed=np.asarray([not node.is_open or _has_gpu_half_left(node) for node in nodes], dtype=np.bool_),
         lost_gpus=np.asarray([_lost_gpus(node) for node in nodes], dtype=np.int64),
+        scarce=capacity.scarce,
         class_of_type=dict(classes.of),
     )
 
@@ -180,15 +188,15 @@ class Snapshots:
     def fleet(self, state: LiveState) -> Fleet:
         """The nodes as they are now."""
         if self._fleet is None or self._fleet.version != state.nodes_version:
-            scarce = self._fleet.capacity.scarce if self._fleet else None
+            scarce = self._fleet.scarce if self._fleet else None
             self._fleet = fleet_of(state, self.groups, by_queue=self.by_queue)
-            if scarce is not None and scarce != self._fleet.capacity.scarce:
+            if scarce is not None and scarce != self._fleet.scarce:
                 self._forget_all(state)
         return self._fleet
 
     def processors(self, state: LiveState, job: LiveJob) -> float:
         """What a job holds of the scarce resource: GPUs, or CPUs on a cluster without."""
-        scarce = self.fleet(state).capacity.scarce
+        scarce = self.fleet(state).scarce
         return job.tasks * job.units[scarce] / UNITS_PER[scarce]
 
     # --- columns -----------------------------------------------------------------------------------------------------
@@ -247,6 +255,8 @@ class Snapshots:
             self._group_idx.get(spec.queue if self.by_queue else spec.group, -1),
             int(spec.preemptible),
             state.histories.alike.row(alike_key(job.owner, spec.time_limit_s, self.processors(state, job))),
+            job.array_id or 0,
+            job.array_limit,
         )
 
     # --- the snapshot ------------------------------------------------------------------------------------------------
@@ -262,13 +272,13 @@ class Snapshots:
         """What a decision may know now. The state has at least one node."""
         fleet = self.fleet(state)
         running = list(state.active.values())
-        waiting, left_out = self._candidates(state, fleet, closed_queues)
-        jobs = running + waiting
-        columns = self._columns_of(state, jobs)
-        floats, ints = self._floats[:, columns], self._ints[:, columns]
-        demand = self._demand(fleet, ints)
-        alloc = self._allocations(fleet, running)
         first = len(running)
+        waiting = self._waiting_columns(state)
+        candidates, left_out = self._candidates(state, fleet, waiting, closed_queues)
+        columns = np.concatenate([self._columns_of(state, running), candidates])
+        floats, ints = self._floats[:, columns], self._ints[:, columns]
+        demand = self._demand(fleet, ints[TASKS], ints[SHAPE])
+        alloc = self._allocations(fleet, running)
         held = np.asarray([job.attempt.start_s or job.attempt.assigned_s for job in running if job.attempt])
         now_or_started = held.reshape(-1)
         snapshot = Snapshot(
@@ -284,16 +294,14 @@ class Snapshots:
             alloc_job=alloc[0],
             alloc_node=alloc[1],
             alloc_tasks=alloc[2],
-            reserved_s=np.asarray(
-                [np.nan if j.reserved_s is None else j.reserved_s for j in waiting], dtype=np.float64
-            ),
+            reserved_s=_promised(state.reserved_s, ints[ID, first:]),
             released=state.released,
             alloc_gpus=alloc[3],
             alloc_slice=np.full(alloc.shape[1], -1, dtype=np.int64),
             closed=fleet.closed,
             lost_gpus=fleet.lost_gpus,
             entered_s=floats[ENTERED, first:],
-            overhead_s=np.zeros(len(jobs)),
+            overhead_s=np.zeros(len(columns)),
             rate=np.ones(first),
             since_s=now_or_started,
             done_s=np.zeros(first),
@@ -301,51 +309,60 @@ class Snapshots:
             drawn=0,
             seed=0,
             node_load=np.zeros(len(fleet.names)),
-            histories=self._histories(state, ints) if with_histories else None,
+            histories=self._histories(state, ints, waiting) if with_histories else None,
         )
         usage_s = self._usage(state, now_s)
         return View(snapshot, fleet.names, usage_s, state.version, left_out)
 
     def _candidates(
-        self, state: LiveState, fleet: Fleet, closed_queues: frozenset[str]
-    ) -> tuple[list[LiveJob], list[tuple[int, Reason]]]:
-        """The waiting jobs that could start as far as rules other than capacity go, in the order of submission."""
-        waiting = list(state.waiting.values())
-        if any(later.id < earlier.id for earlier, later in pairwise(waiting)):
-            waiting.sort(key=_by_id)
-            state.waiting = {job.id: job for job in waiting}
-        left_out: list[tuple[int, Reason]] = []
+        self, state: LiveState, fleet: Fleet, columns: IntArray, closed_queues: frozenset[str]
+    ) -> tuple[IntArray, list[LeftOut]]:
+        """Of waiting jobs, by their columns, those that could start as far as rules other than capacity go."""
+        left_out: list[LeftOut] = []
+
+        def keep(is_kept: BoolArray, reason: Reason) -> None:
+            nonlocal columns
+            if not is_kept.all():
+                left_out.append((self._ints[ID, columns[~is_kept]], reason))
+                columns = columns[is_kept]
+
         if closed_queues:
-            left_out += [(job.id, Reason.QUEUE_CLOSED) for job in waiting if job.spec.queue in closed_queues]
-            waiting = [job for job in waiting if job.spec.queue not in closed_queues]
-        if any(job.array_limit for job in waiting):
-            waiting = _within_arrays(state, waiting, left_out)
-        if not waiting:
-            return waiting, left_out
-        columns = self._columns_of(state, waiting)  # first: the arrays may grow
-        ints = self._ints[:, columns]
-        too_large = self._too_large(fleet, ints)
-        if too_large.any():
-            left_out += [(waiting[i].id, Reason.NEVER_FITS) for i in np.flatnonzero(too_large).tolist()]
-            waiting = [job for job, is_large in zip(waiting, too_large.tolist(), strict=True) if not is_large]
-        if len(waiting) > self.depth:
-            priority = np.fromiter((job.priority for job in waiting), dtype=np.int64, count=len(waiting))
-            keep = np.sort(np.argsort(-priority, kind="stable")[: self.depth])
-            beyond = np.setdiff1d(np.arange(len(waiting)), keep, assume_unique=True)
-            left_out += [(waiting[i].id, Reason.BEYOND_DEPTH) for i in beyond.tolist()]
-            waiting = [waiting[i] for i in keep.tolist()]
-        return waiting, left_out
+            closed = [self.queues[name] for name in sorted(closed_queues)]
+            keep(~np.isin(self._ints[QUEUE, columns], closed), Reason.QUEUE_CLOSED)
+        if self._ints[ARRAY_LIMIT, columns].any():
+            keep(_within_arrays(state, self._ints[:, columns]), Reason.ARRAY_LIMIT)
+        keep(self._ints[TASKS, columns] <= self._slots(fleet)[self._ints[SHAPE, columns]], Reason.NEVER_FITS)
+        if len(columns) > self.depth:
+            first = np.argsort(-self._floats[PRIORITY, columns], kind="stable")[: self.depth]
+            is_first = np.zeros(len(columns), dtype=np.bool_)
+            is_first[first] = True
+            keep(is_first, Reason.BEYOND_DEPTH)
+        return columns, left_out
 
-    def _too_large(self, fleet: Fleet, ints: IntArray) -> BoolArray:
-        """(Q,) jobs that could not run even if nothing else did."""
-        demand = self._demand(fleet, ints)
-        slots = np.asarray([empty_slots(demand, fleet.capacity, s).sum() for s in range(len(demand.shapes))])
-        result: BoolArray = demand.tasks > slots[demand.shape_idx]
-        return result
+    def _waiting_columns(self, state: LiveState) -> IntArray:
+        """(Q,) columns of all waiting jobs, in the order of submission."""
+        waiting = list(state.waiting.values())
+        columns = self._columns_of(state, waiting)
+        ids = self._ints[ID, columns]
+        if (ids[1:] < ids[:-1]).any():  # some have come back into the queue
+            order = np.argsort(ids)
+            state.waiting = {waiting[i].id: waiting[i] for i in order.tolist()}
+            columns = columns[order]
+        return columns
 
-    def _demand(self, fleet: Fleet, ints: IntArray) -> ResourceDemand:
+    def _slots(self, fleet: Fleet) -> IntArray:
+        """(S,) tasks of each shape that the empty cluster takes."""
+        known = fleet.slots
+        if len(known) < len(self._shapes):
+            shapes = np.arange(len(known), len(self._shapes))
+            demand = self._demand(fleet, np.ones(len(shapes), np.int64), shapes)
+            more = [empty_slots(demand, fleet.capacity, s).sum() for s in range(len(shapes))]
+            fleet.slots = np.concatenate([known, np.asarray(more, dtype=np.int64)])
+        return fleet.slots
+
+    def _demand(self, fleet: Fleet, tasks: IntArray, shape: IntArray) -> ResourceDemand:
         shapes = list(self._shapes)
-        used, shape_idx = np.unique(ints[SHAPE], return_inverse=True)
+        used, shape_idx = np.unique(shape, return_inverse=True)
         chosen = [shapes[i] for i in used.tolist()]
         class_ok = None
         if any(gpu_type for *_, gpu_type in chosen):
@@ -354,7 +371,7 @@ class Snapshots:
                 if gpu_type:
                     class_ok[i] = [name == gpu_type for name in fleet.class_of_type]
         units = np.asarray([shape[:3] for shape in chosen], dtype=np.int64).reshape(-1, 3)
-        return ResourceDemand(ints[TASKS], shape_idx.reshape(-1), units, class_ok)
+        return ResourceDemand(tasks, shape_idx.reshape(-1), units, class_ok)
 
     @staticmethod
     def _allocations(fleet: Fleet, running: Sequence[LiveJob]) -> IntArray:
@@ -369,16 +386,13 @@ class Snapshots:
         ]
         return np.fromiter(chain.from_iterable(entries), dtype=np.int64, count=4 * len(entries)).reshape(-1, 4).T
 
-    def _histories(self, state: LiveState, ints: IntArray) -> JobHistories:
+    def _histories(self, state: LiveState, ints: IntArray, waiting: IntArray) -> JobHistories:
         """What is known of the users of jobs, and of jobs alike."""
         known = state.histories
         row_of = np.fromiter((known.users.row(owner) for owner in self.users.of), np.int64, len(self.users))
-        waiting = np.zeros(len(self.users))
-        for owner, count in Counter(job.owner for job in state.waiting.values()).items():
-            if owner in self.users.of:
-                waiting[self.users[owner]] = count
+        num_waiting = np.bincount(self._ints[USER, waiting], minlength=len(self.users))
         users = known.users.take(row_of[ints[USER]])
-        users[WAITING] = waiting[ints[USER]]
+        users[WAITING] = num_waiting[ints[USER]]
         return JobHistories(users, known.alike.take(ints[ALIKE]))
 
     def _usage(self, state: LiveState, now_s: float) -> FloatArray:
@@ -398,22 +412,27 @@ def _expected_ends(running: Sequence[LiveJob], end_s: FloatArray) -> FloatArray:
     return end_s
 
 
-def _by_id(job: LiveJob) -> int:
-    return job.id
+def _promised(reserved_s: Mapping[int, float], ids: IntArray) -> FloatArray:
+    """(Q,) promised starts; NaN where there is none. The ids rise."""
+    promised = np.full(len(ids), np.nan)
+    if reserved_s and len(ids):
+        jobs = np.fromiter(reserved_s.keys(), dtype=np.int64, count=len(reserved_s))
+        places = np.minimum(np.searchsorted(ids, jobs), len(ids) - 1)
+        waits = ids[places] == jobs
+        promised[places[waits]] = np.fromiter(reserved_s.values(), dtype=np.float64, count=len(jobs))[waits]
+    return promised
 
 
-def _within_arrays(state: LiveState, waiting: Sequence[LiveJob], left_out: list[tuple[int, Reason]]) -> list[LiveJob]:
-    """Without the jobs of arrays of which as many run as may."""
+def _within_arrays(state: LiveState, ints: IntArray) -> BoolArray:
+    """(Q,) jobs of which no more of their array run than may."""
     room: dict[int, int] = {}
-    kept = []
-    for job in waiting:
-        if job.array_limit and job.array_id is not None:
-            left = room.setdefault(job.array_id, job.array_limit - state.array_active.get(job.array_id, 0))
-            room[job.array_id] = left - 1
-            if left <= 0:
-                left_out.append((job.id, Reason.ARRAY_LIMIT))
-                continue
-        kept.append(job)
+    kept = np.ones(ints.shape[1], dtype=np.bool_)
+    limited = np.flatnonzero(ints[ARRAY_LIMIT])
+    arrays, limits = ints[ARRAY, limited].tolist(), ints[ARRAY_LIMIT, limited].tolist()
+    for i, array, limit in zip(limited.tolist(), arrays, limits, strict=True):
+        left = room.setdefault(array, limit - state.array_active.get(array, 0))
+        room[array] = left - 1
+        kept[i] = left > 0
     return kept
 
 

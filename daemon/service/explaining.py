@@ -79,8 +79,9 @@ class Explainer:
         others = ", ".join(str(other) for other in sorted(job.waits_for)[:10])
         explanation.sentence = SENTENCES.get(reason, "The next decision looks at it.").format(jobs=others)
         explanation.sentence += BEFORE.get(job.reason, "") if job.attempts else ""
-        if job.reserved_s is not None:
-            explanation.reserved_unix_s = job.reserved_s
+        reserved_s = leader.state.reserved_s.get(job_id)
+        if reserved_s is not None:
+            explanation.reserved_unix_s = reserved_s
         if job_id in leader.state.waiting:
             await self._place(explanation, job_id)
         start = await self.estimate(job_id)

@@ -54,7 +54,7 @@ def assign(state: LiveState, step: Step, now_s: float, job: LiveJob, parts: Sequ
     job.attempts += 1
     job.attempt = LiveAttempt(job.attempts, {part.node: part for part in parts}, now_s, state.token, held)
     job.turn(JobState.STARTING)
-    job.reason, job.reserved_s = Reason.NONE, None
+    job.reason = Reason.NONE
     del state.waiting[job.id]
     state.active[job.id] = job
     if job.array_id is not None:

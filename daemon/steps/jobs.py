@@ -22,7 +22,7 @@ def end_job(state: LiveState, step: Step, now_s: float, job: LiveJob, reason: Re
     while ends:
         job, reason, cause = ends.pop()
         job.turn(FINAL_OF.get(reason, JobState.FAILED))
-        job.reason, job.end_s, job.reserved_s = reason, now_s, None
+        job.reason, job.end_s = reason, now_s
         number = step.event(state, now_s, "ended", job=job, cause=cause)
         job.attempt = None
         del state.jobs[job.id]

@@ -92,7 +92,7 @@ class World:
         if not self.state.nodes or not self.state.waiting:
             return None
         view = self.snapshots.take(self.state, self.clock.now_s())
-        self.left_out = dict(view.left_out)
+        self.left_out = {job: word for jobs, word in view.left_out for job in jobs.tolist()}
         if not view.snapshot.num_waiting:
             return None
         answer = self.decider.answer(Question(view.snapshot, view.usage_s, self.rules))
