@@ -17,6 +17,7 @@ import grpc
 from shunter.daemon.pb import agent_pb2, agent_pb2_grpc, common_pb2, nodes_pb2, nodes_pb2_grpc
 from shunter.daemon.pb import scheduler_pb2 as messages
 from shunter.daemon.pb import scheduler_pb2_grpc as services
+from shunter.daemon.security.discovery import find_token
 
 BATCH = 100
 ECHO = "/benchmark.Echo/Call"
@@ -49,13 +50,20 @@ def batch(number: int) -> messages.SubmitBatchRequest:
     return messages.SubmitBatchRequest(specs=[spec_of(number * BATCH + i) for i in range(BATCH)])
 
 
+def bearer(address: str) -> tuple[tuple[str, str], ...]:
+    """The token that a daemon on this machine offers, as metadata."""
+    token = find_token(address)
+    return (("authorization", f"Bearer {token}"),) if token else ()
+
+
 async def calls(address: str, kind: str, seconds: float, in_flight: int) -> dict[str, float]:
     """Call for so long; jobs a second and latencies in ms. Messages are made beforehand."""
     make: Callable[[int], object] = {"single": single, "keyed": keyed, "batch": batch}[kind.removeprefix("echo-")]
     jobs = BATCH if kind.endswith("batch") else 1
     async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
         stub = services.SchedulerStub(channel)
-        call: Callable[[object], Awaitable[object]] = stub.SubmitBatch if jobs > 1 else stub.Submit
+        call: Callable[..., Awaitable[object]] = stub.SubmitBatch if jobs > 1 else stub.Submit
+        metadata = bearer(address)
         if kind.startswith("echo-"):
             call = channel.unary_unary(ECHO)
         ready = [make(i) for i in range(2000 if jobs == 1 else 50)]
@@ -71,7 +79,7 @@ async def calls(address: str, kind: str, seconds: float, in_flight: int) -> dict
                 if kind.startswith("echo-"):
                     request = request.SerializeToString()  # type: ignore[attr-defined]
                 begun_s = time.perf_counter()
-                await call(request)
+                await call(request, metadata=metadata)
                 waits.append(time.perf_counter() - begun_s)
 
         begun_s = time.monotonic()
@@ -93,7 +101,8 @@ async def nodes(address: str, seconds: float, count: int) -> dict[str, float]:
     heard = [0, 0]
     over = asyncio.Event()
     ready = asyncio.Semaphore(0)
-    tasks = [asyncio.create_task(_node(channels[i % len(channels)], i, heard, ready, over)) for i in range(count)]
+    who = bearer(address)
+    tasks = [asyncio.create_task(_node(channels[i % len(channels)], i, heard, ready, over, who)) for i in range(count)]
     for _ in range(count):
         await ready.acquire()
     await asyncio.sleep(6.0)  # every node has sent its first sample
@@ -110,13 +119,18 @@ async def nodes(address: str, seconds: float, count: int) -> dict[str, float]:
 
 
 async def _node(
-    channel: grpc.aio.Channel, i: int, heard: list[int], ready: asyncio.Semaphore, over: asyncio.Event
+    channel: grpc.aio.Channel,
+    i: int,
+    heard: list[int],
+    ready: asyncio.Semaphore,
+    over: asyncio.Event,
+    who: tuple[tuple[str, str], ...],
 ) -> None:
     gpus = [nodes_pb2.GpuDescription(index=g, uuid=f"GPU-{i}-{g}") for g in range(8)]
     request = nodes_pb2.RegisterRequest(
         node=f"n{i}", description=nodes_pb2.NodeDescription(cpus=64, memory_gib=512, gpus=gpus), state_id=str(i)
     )
-    registered = await nodes_pb2_grpc.NodesStub(channel).Register(request, timeout=120)
+    registered = await nodes_pb2_grpc.NodesStub(channel).Register(request, timeout=120, metadata=who)
     ready.release()
 
     async def say() -> AsyncIterator[agent_pb2.AgentMessage]:
@@ -140,9 +154,9 @@ async def _node(
             yield nodes_pb2.TelemetryBatch(node=request.node, registration=registered.registration, samples=[sample])
             await asyncio.sleep(registered.telemetry_s)
 
-    sending = asyncio.ensure_future(nodes_pb2_grpc.NodesStub(channel).Telemetry(samples()))
+    sending = asyncio.ensure_future(nodes_pb2_grpc.NodesStub(channel).Telemetry(samples(), metadata=who))
     try:
-        async for _ in agent_pb2_grpc.AgentStub(channel).Session(say()):
+        async for _ in agent_pb2_grpc.AgentStub(channel).Session(say(), metadata=who):
             heard[0] += 1
     finally:
         sending.cancel()

@@ -25,6 +25,7 @@ from shunter.daemon.errors import (
     NotFoundError,
     UnauthenticatedError,
 )
+from shunter.daemon.security.discovery import find_token
 from shunter.scheduler.errors import UsageError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
@@ -52,7 +53,7 @@ class Target:
 
     Attributes:
         addresses: ``HOST:PORT`` of daemons; whichever of them leads is found.
-        token: Sent with every call; empty: none.
+        token: Sent with every call; empty: the one that a daemon of this user on this machine offers, if any.
         ca: Certificates of those who may sign the daemon's; None: no encryption.
         cert: Our own certificate, with its key.
         key: Its private key.
@@ -81,7 +82,6 @@ class Client:
     def __init__(self, target: Target, tell: Callable[[str], None] = lambda _: None) -> None:
         self._target, self._tell = target, tell
         self._credentials = credentials_of(target.ca, target.cert, target.key)
-        self._metadata = (("authorization", f"Bearer {target.token}"),) if target.token else ()
         self._channels: dict[str, grpc.Channel] = {}
         self._address = target.addresses[0]
         self._random = random.Random()
@@ -120,7 +120,7 @@ class Client:
         while True:
             left_s = tries.time_for_one()
             try:
-                return getattr(stub(self._channel()), method)(request, timeout=left_s, metadata=self._metadata)
+                return getattr(stub(self._channel()), method)(request, timeout=left_s, metadata=self._metadata())
             except grpc.RpcError as error:
                 tries.failed(error)
 
@@ -133,7 +133,7 @@ class Client:
             UnreachableError: The connection broke: open another stream from where this one has come to.
             ShunterError: As ``call``.
         """
-        stream = getattr(stub(self._channel()), method)(request, timeout=most_s, metadata=self._metadata)
+        stream = getattr(stub(self._channel()), method)(request, timeout=most_s, metadata=self._metadata())
         try:
             yield from stream
         except grpc.RpcError as error:
@@ -149,6 +149,13 @@ class Client:
         """Wait before the next try; longer each time, never quite equally long."""
         most_s = min(FIRST_PAUSE_S * 2**number, LONGEST_PAUSE_S)
         time.sleep(most_s * (0.5 + self._random.random() / 2))
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        """The token that we were given, or the one that a daemon of this user on this machine offers."""
+        token = self._target.token
+        if not token and self._target.cert is None:
+            token = find_token(self._address)
+        return (("authorization", f"Bearer {token}"),) if token else ()
 
     def _channel(self) -> grpc.Channel:
         channel = self._channels.get(self._address)

@@ -27,6 +27,7 @@ from shunter.daemon.node.settings import NodeSettings
 from shunter.daemon.node.shim.lease import now_s
 from shunter.daemon.node.state import StateFolder
 from shunter.daemon.pb import agent_pb2, agent_pb2_grpc, nodes_pb2_grpc
+from shunter.daemon.security.discovery import find_token
 from shunter.scheduler.errors import ConfigError
 
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.2, 5.0
@@ -249,7 +250,7 @@ def channel_of(settings: NodeSettings, address: str) -> grpc.aio.Channel:
     Raises:
         ConfigError: One of them cannot be used.
     """
-    token = read_token(settings.token_file)
+    token = read_token(settings.token_file) or find_token(address)
     return open_channel(address, token=token, ca=settings.ca, cert=settings.cert, key=settings.key)
 
 

@@ -84,8 +84,16 @@ class Cluster:
 
     def start_node(self, name: str, address: str) -> None:
         """An agent that offers GPUs that are not there; jobs are told of them and do not look."""
+        from shunter.daemon.security.discovery import find_token
+
         words = ["node", "--daemon", address, "--name", name, "--state", str(self.folder / name), "--stop-jobs"]
         words += ["--cpus", "8", "--memory-gib", "16", "--gpus", str(GPUS), "--gpu-type", "pretended"]
+        token = find_token(address)
+        if token:
+            file = self.folder / "token"
+            file.touch(mode=0o600)
+            file.write_text(token)
+            words += ["--token-file", str(file)]
         if os.geteuid() == 0:
             words += ["--allow-root", "--run-as", "root"]
         self._start(name, words)

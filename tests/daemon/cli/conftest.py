@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
+from shunter.daemon.channel import open_channel
 from shunter.daemon.pb import agent_pb2
+from shunter.daemon.security.discovery import find_token
 from tests.daemon.simulated import SimulatedAgent, description
 from tests.e2e.conftest import Ran, shunter
 
@@ -38,6 +41,15 @@ def until(condition: Callable[[], Any], within_s: float = 20.0) -> Any:
 
 class TalkingAgent(SimulatedAgent):
     """Also has output of jobs: what their environment says under OUT, task by task, and under LATER at the end."""
+
+    async def _live(self) -> None:
+        async with open_channel(self.address, token=find_token(self.address)) as channel:
+            while True:
+                try:
+                    await self._session(channel)
+                except grpc.aio.AioRpcError as error:
+                    self.errors.append(f"{error.code().name}: {error.details()}")
+                    await asyncio.sleep(0.05)
 
     def _hear(self, message: agent_pb2.DaemonMessage) -> None:
         if message.WhichOneof("kind") == "log" and not message.log.cancel:
@@ -131,7 +143,7 @@ class Agents:
         self._loop.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     made = Daemon(tmp_path_factory.mktemp("daemon"))
     made.start()

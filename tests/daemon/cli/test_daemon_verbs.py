@@ -49,7 +49,7 @@ def test_example_config_passes_check_config(live: Live, tmp_path: Path) -> None:
 
 
 def test_what_is_exported_from_a_running_daemon_can_be_imported(live: Live, daemon: Daemon, tmp_path: Path) -> None:
-    assert live("submit", "--begin", "+1h", "--", "true").code == 0
+    job = live("submit", "--begin", "+1h", "--", "true").out.strip()
     file, there = tmp_path / "all.jsonl.zst", tmp_path / "other"
     rows = live("daemon", "export", file, "--state", daemon.folder, "--json").document["rows"]
     assert rows > 0
@@ -58,6 +58,7 @@ def test_what_is_exported_from_a_running_daemon_can_be_imported(live: Live, daem
     again = tmp_path / "again.jsonl.zst"
     assert live("daemon", "export", again, "--state", there, "--json").document["rows"] == rows
     live("daemon", "import", file, "--state", there).failed_cleanly(1, "not empty")
+    live("cancel", job)
 
 
 def test_a_backup_is_a_database_that_a_daemon_can_have(live: Live, daemon: Daemon, tmp_path: Path) -> None:

@@ -191,7 +191,9 @@ def test_ctrl_c_leaves_a_log_that_is_followed(live: Live, spawned: Spawn) -> Non
 
 
 def test_followers_go_on_after_a_restart(live: Live, spawned: Spawn, daemon: Daemon) -> None:
-    process = spawned("events", "--follow", "--last", "0", "--json")
+    until(lambda: is_idle(live))
+    last = live("events", "--last", "1", "--json").document["up_to"]
+    process = spawned("events", "--follow", "--after", str(last), "--json")
     waiting = spawned("submit", "--env", "S=3", "--wait", "--env", "CODE=4", "--", "x")
     assert process.stdout is not None
     first = json.loads(process.stdout.readline())

@@ -255,7 +255,7 @@ VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS | st.text(max_size=8), inner, max_size=6)
 )
 SMALL = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
-LARGE = settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
+LARGE = settings(max_examples=3_000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def check_configuration(content: dict[str, Any]) -> None:
