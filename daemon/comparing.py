@@ -37,12 +37,14 @@ class Compared:
         equal_starts: Between 0 and 1.
         tau: Between −1 and 1.
         regret: In units of slowdown.
+        cost: The slowdown of the heuristic's order that it is taken from.
     """
 
     guard: tuple[str, ...]
     equal_starts: float = 1.0
     tau: float = 1.0
     regret: float = 0.0
+    cost: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,13 @@ def compare(snapshot: Snapshot, heuristic: Plan, learned: Plan) -> Compared:
     ours, theirs = ({start.row for start in made.starts} for made in (heuristic, learned))
     either = ours | theirs
     first, second = order_of(heuristic), order_of(learned)
+    cost = served_slowdown(snapshot, first)
     return Compared(
         guard=learned.guard,
         equal_starts=len(ours & theirs) / len(either) if either else 1.0,
         tau=kendall_tau(first, second),
-        regret=served_slowdown(snapshot, first) - served_slowdown(snapshot, second),
+        regret=cost - served_slowdown(snapshot, second),
+        cost=cost,
     )
 
 

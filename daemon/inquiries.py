@@ -1,4 +1,4 @@
-"""Questions about waiting jobs too long for the event loop: where a job stands and why, and when it starts."""
+"""Questions about waiting jobs that take too long for the event loop: where a job stands, why, and when it starts."""
 
 from __future__ import annotations
 

@@ -122,9 +122,9 @@ class Leader:
         self.failure: ShunterError | None = NotLeaderError("this daemon does not lead yet")
         self.on_stage: Callable[[str, float], None] = lambda _stage, _seconds: None
         self.on_guard: Callable[[Sequence[str]], None] = lambda _words: None
-        self.mode = "heuristic"
         self.figures: dict[str, Callable[[], Mapping[tuple[str, ...], float] | None]] = {}
         """Series of ``metrics_table`` that somebody else knows: values by labels, None while there are none."""
+        self.figures["shunter_shadow_regret_ratio"] = self.policies.counts.cost_ratio
         self.counts: dict[str, int] = {"decisions": 0, "refused": 0, "planner_failures": 0, "reloads": 0}
         self._loop = asyncio.get_running_loop()
         self.deposed: asyncio.Future[BaseException] = self._loop.create_future()
@@ -218,6 +218,11 @@ class Leader:
         self._wake.set()
 
     # --- steps -------------------------------------------------------------------------------------------------------
+
+    @property
+    def mode(self) -> str:
+        """Who decides: a word of ``policies.Mode``."""
+        return self.policies.choice.mode
 
     @property
     def policy_counts(self) -> PolicyCounts:
@@ -352,11 +357,9 @@ class Leader:
     async def decide(self) -> None:
         """One decision, from the snapshot to what follows."""
         state, conduct = self.state, self.conduct
-        closed = self._closed()
+        closed, learns = self._closed(), self.policies.asks_histories
         begun_s = time.perf_counter()
-        view = self.snapshots.take(
-            state, self.clock.now_s(), closed_queues=closed, with_histories=self.policies.asks_histories
-        )
+        view = self.snapshots.take(state, self.clock.now_s(), closed_queues=closed, with_histories=learns)
         self.on_stage("snapshot", time.perf_counter() - begun_s)
         self._left_out, self._words = view.left_out, None
         if not view.snapshot.num_waiting:

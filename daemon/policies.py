@@ -104,7 +104,7 @@ class PolicyCounts:
         equal_starts: Sum of the shares of equal starts (jobs that both start, over jobs that either does).
         tau: Sum of Kendall's τ of both orders.
         regret: Sum of the estimated regrets; see ``daemon.comparing``.
-        last: The last comparison; None before.
+        cost: Sums of the slowdowns that regret is the difference of: the heuristic's, and the model's.
     """
 
     decisions: Counter[str] = field(default_factory=Counter)
@@ -115,6 +115,12 @@ class PolicyCounts:
     equal_starts: float = 0.0
     tau: float = 0.0
     regret: float = 0.0
+    cost: tuple[float, float] = (0.0, 0.0)
+
+    def cost_ratio(self) -> dict[tuple[str, ...], float] | None:
+        """What the learned order would have cost over the one followed, in mode shadow; None before it is known."""
+        followed, other = self.cost
+        return {(): other / followed} if followed else None
 
 
 Perform = Callable[["Callable[[LiveState, Step, float], None]"], None]
@@ -294,6 +300,7 @@ class Policies:
         counts.equal_starts += compared.equal_starts
         counts.tau += compared.tau
         counts.regret += compared.regret
+        counts.cost = (counts.cost[0] + compared.cost, counts.cost[1] + compared.cost - compared.regret)
 
     # --- what operators do -------------------------------------------------------------------------------------------
 

@@ -172,7 +172,7 @@ def list_lane(st: State, first: Int, last: Int) -> Int:
         for i in range(first, last):
             st.jobs_i[LIST, i - first] = st.jobs_i[BY_LANE, i]
         return last - first
-    count = np.int64(0)
+    count: Int = np.int64(0)
     begin: Int = first
     while begin < last:
         end = begin + 1

@@ -11,6 +11,7 @@ from shunter.cli.certs import app as certs_app
 from shunter.cli.cluster import app as cluster_app
 from shunter.cli.compare import compare_command
 from shunter.cli.daemon import app as daemon_app
+from shunter.cli.decisions import replay_decisions_command
 from shunter.cli.demo import demo_command
 from shunter.cli.evaluate import evaluate_command
 from shunter.cli.live_events import events_command
@@ -61,6 +62,7 @@ app.command("nodes", rich_help_panel=LIVE)(nodes_command)
 app.command("top", rich_help_panel=LIVE)(top_command)
 app.command("drain", rich_help_panel=LIVE)(drain_command)
 app.command("resume", rich_help_panel=LIVE)(resume_command)
+app.command("replay-decisions", rich_help_panel=LIVE)(replay_decisions_command)
 app.command("node", rich_help_panel=LIVE)(node_command)
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(daemon_app, name="daemon", rich_help_panel=LIVE)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from shunter.cli.decisions import decisions_command
 from shunter.cli.live import AsJson, Connection, live
 
 app = typer.Typer(
@@ -14,6 +15,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("decisions")(decisions_command)
 MODES = ("heuristic", "shadow", "active")
 
 
