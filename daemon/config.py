@@ -6,7 +6,7 @@ are the descriptions here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -159,6 +159,68 @@ class UserLimits(Section):
     batch: Count = Field(default=10_000, description="Jobs of one call, or of one array.")
 
 
+class Retention(Section):
+    """What is forgotten, and when."""
+
+    jobs_days: Positive = Field(default=90.0, description="Jobs that ended so long ago, and keys used so long ago.")
+    events: Count = Field(default=5_000_000, description="Newest events that are kept, whatever their age.")
+    every_s: Positive = Field(default=3600.0, description="How often it is looked for what is to be forgotten.")
+
+
+class Tls(Section):
+    """Encryption, and certificates of callers."""
+
+    cert: str = Field(default="", description="The daemon's certificate (PEM); empty: no TLS.")
+    key: str = Field(default="", description="Its private key, which only the daemon's user may read.")
+    client_ca: str = Field(
+        default="",
+        description="Who signs callers' certificates: then each needs one. Empty: tokens prove who calls.",
+    )
+
+
+class RateLimits(Section):
+    """How often somebody may call; more is refused with RESOURCE_EXHAUSTED."""
+
+    user_calls_per_s: Positive = Field(default=10_000.0, description="Calls of one user in the long run.")
+    user_burst: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        default=20_000.0, description="Calls of one user at once after a pause."
+    )
+    all_calls_per_s: Positive = Field(default=20_000.0, description="Calls of all together in the long run.")
+    all_burst: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        default=40_000.0, description="Calls of all together at once."
+    )
+    user_streams: Count = Field(default=200, description="Open streams (watching, logs) of one viewer or submitter.")
+
+
+class Security(Section):
+    """Who may call, and how often."""
+
+    insecure: bool = Field(
+        default=False, description="Serve other machines without TLS: whoever is on the way reads tokens and jobs."
+    )
+    tls: Tls = Field(default_factory=Tls, description="Encryption; needed for addresses that other machines reach.")
+    tokens: str = Field(default="", description="File of the tokens; empty: tokens.json in the state folder.")
+    local_token: bool = Field(
+        default=True,
+        description="On a loopback address: clients of the daemon's own user on this machine need no token.",
+    )
+    audit_mib: Positive = Field(default=16.0, description="The audit log turns over at this size, in MiB.")
+    audit_files: Count = Field(default=8, description="Older files of the audit log that are kept.")
+    rates: RateLimits = Field(default_factory=RateLimits, description="How often somebody may call.")
+
+
+class Metrics(Section):
+    """Figures for Prometheus."""
+
+    listen: str = Field(
+        default="",
+        description="Address and port of the endpoint, usually 127.0.0.1:9464; empty: none. It asks nobody who calls.",
+    )
+    max_nodes: Annotated[int, Field(ge=0)] = Field(
+        default=1000, description="Nodes with series of their own, first by name; the rest is in the totals only."
+    )
+
+
 class Config(Section):
     """All of it."""
 
@@ -172,7 +234,10 @@ class Config(Section):
     failover: Failover = Field(
         default_factory=Failover, description="Other signs of bad health, and how much is evicted at once."
     )
+    retention: Retention = Field(default_factory=Retention, description="What is forgotten, and when.")
     limits: UserLimits = Field(default_factory=UserLimits, description="Of users.")
+    security: Security = Field(default_factory=Security, description="Who may call, and how often.")
+    metrics: Metrics = Field(default_factory=Metrics, description="Figures for Prometheus.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
@@ -207,9 +272,15 @@ def _pair_problems(config: Config) -> list[tuple[str, str]]:
     for i, group in enumerate(config.groups):
         if group.guaranteed > group.limit:
             problems.append((f"groups[{i}].guaranteed", "is above limit"))
-    host, _, port = config.listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        problems.append(("listen", f"expected HOST:PORT, got {config.listen!r}"))
+    for path, address in (("listen", config.listen), ("metrics.listen", config.metrics.listen or "localhost:0")):
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not port.isascii() or len(port) > 5 or int(port) > 65535:
+            problems.append((path, f"expected HOST:PORT, got {address!r}"))
+    tls = config.security.tls
+    if bool(tls.cert) != bool(tls.key):
+        problems.append(("security.tls.cert", "needs security.tls.key, and the other way round"))
+    if tls.client_ca and not tls.cert:
+        problems.append(("security.tls.client_ca", "needs security.tls.cert and security.tls.key"))
     return problems
 
 
@@ -283,6 +354,59 @@ def _keys_at(location: Sequence[int | str]) -> list[str]:
                 return []
             model = inner[0]
     return list(model.model_fields)
+
+
+def example() -> str:
+    """A file with every key at its default, each below what it means."""
+    lines = ["# Configuration of `shunter daemon`: every key there is, at its default. A file needs only what differs."]
+    return "\n".join([*lines, *_example_of(Config, Config(), 0)]) + "\n"
+
+
+def _example_of(model: type[BaseModel], values: BaseModel | None, depth: int) -> Iterator[str]:
+    """Lines of one section; without values, as of an item that a list does not have by default."""
+    indent = "  " * depth
+    for name, field in model.model_fields.items():
+        if depth == 0:
+            yield ""
+        yield f"{indent}# {field.description}"
+        value = None if values is None else getattr(values, name)
+        if values is None:
+            value = None if field.is_required() else field.get_default(call_default_factory=True)
+        item = _item_of(field.annotation)
+        if isinstance(value, BaseModel):
+            yield f"{indent}{name}:"
+            yield from _example_of(type(value), value, depth + 1)
+        elif item is not None and value:
+            yield f"{indent}{name}:"
+            for each in value:
+                yield from _as_item(list(_example_of(item, each, depth + 2)), depth)
+        elif item is not None:
+            yield f"{indent}{name}: []"
+            yield f"{indent}# {name}:"
+            yield from (f"{indent}# {line}" for line in _as_item(list(_example_of(item, None, 2)), 0))
+        else:
+            yield f"{indent}{name}: {_yaml_of('NAME' if value is None and values is None else value)}"
+
+
+def _item_of(annotation: Any) -> type[BaseModel] | None:
+    """What a list is of, where that is a section."""
+    items = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
+    return items[0] if items else None
+
+
+def _as_item(lines: list[str], depth: int) -> Iterator[str]:
+    """Lines of a section as an item: the dash stands before the first key, comments before it stay above."""
+    first = next(i for i, line in enumerate(lines) if not line.lstrip().startswith("#"))
+    dash = "  " * (depth + 1) + "- "
+    for i, line in enumerate(lines):
+        yield dash + line[len(dash) :] if i == first else line
+
+
+def _yaml_of(value: Any) -> str:
+    import yaml
+
+    plain = list(value) if isinstance(value, tuple) else value
+    return str(yaml.safe_dump(plain, default_flow_style=True, width=10_000)).removesuffix("\n...\n").strip()
 
 
 def rules_of(config: Config) -> Rules:

@@ -7,6 +7,7 @@ same: a daemon that starts makes its state anew from the rows (``daemon.restore`
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,9 +19,11 @@ from shunter.daemon.pb.common_pb2 import JobSpec
 from shunter.daemon.pb.nodes_pb2 import NodeDescription
 from shunter.daemon.silence import Arrivals
 from shunter.daemon.store.rows import Change, EventRow, JobUpdate
+from shunter.scheduler.fairshare import HALF_LIFE_S
 from shunter.scheduler.types import UNITS_PER
 
 WHOLE_GPU = UNITS_PER[2]
+MEAN_LIFE_S = HALF_LIFE_S / math.log(2.0)
 MAX_GPUS = 62
 """Of one node: they are bits of a signed 64-bit number."""
 
@@ -287,6 +290,11 @@ class UserUsage:
     usage_s: float = 0.0
     held: float = 0.0
     since_s: float = 0.0
+
+    def at(self, now_s: float) -> float:
+        """Usage at a time not before ``since_s``: dU/dt = held − U/τ, as ``scheduler.fairshare`` tells."""
+        decay: float = 2.0 ** (-max(now_s - self.since_s, 0.0) / HALF_LIFE_S)
+        return self.usage_s * decay + self.held * MEAN_LIFE_S * (1.0 - decay)
 
 
 class LiveState:

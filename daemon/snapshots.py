@@ -263,7 +263,7 @@ class Snapshots:
             demand=demand,
             capacity=fleet.capacity,
             started_s=now_or_started,
-            expected_end_s=now_or_started + floats[REQUESTED, :first],
+            expected_end_s=_expected_ends(running, now_or_started + floats[REQUESTED, :first]),
             alloc_job=alloc[0],
             alloc_node=alloc[1],
             alloc_tasks=alloc[2],
@@ -351,15 +351,20 @@ class Snapshots:
         return np.fromiter(chain.from_iterable(entries), dtype=np.int64, count=4 * len(entries)).reshape(-1, 4).T
 
     def _usage(self, state: LiveState, now_s: float) -> FloatArray:
-        from shunter.scheduler.fairshare import decayed_usage
-
         known: Mapping[str, int] = self.users.of
-        table = np.zeros((3, len(known)))
-        table[2] = now_s
+        usage_s = np.zeros(len(known))
         for owner, usage in state.usage.items():
             if owner in known:
-                table[:, known[owner]] = usage.usage_s, usage.held, usage.since_s
-        return decayed_usage(table[0], table[1], now_s - table[2])
+                usage_s[known[owner]] = usage.at(now_s)
+        return usage_s
+
+
+def _expected_ends(running: Sequence[LiveJob], end_s: FloatArray) -> FloatArray:
+    """(K,) ends by request; a job that has been told to stop ends after its grace period."""
+    for i, job in enumerate(running):
+        if job.state is JobState.STOPPING and job.attempt is not None and job.attempt.stop_s is not None:
+            end_s[i] = min(end_s[i], job.attempt.stop_s + job.spec.grace_s)
+    return end_s
 
 
 def _by_id(job: LiveJob) -> int:

@@ -118,14 +118,16 @@ class ListJobsResponse(_message.Message):
     def __init__(self, jobs: _Optional[_Iterable[_Union[_common_pb2.Job, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
-    __slots__ = ("after", "jobs", "user")
+    __slots__ = ("after", "jobs", "user", "until_now")
     AFTER_FIELD_NUMBER: _ClassVar[int]
     JOBS_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_NOW_FIELD_NUMBER: _ClassVar[int]
     after: int
     jobs: _containers.RepeatedScalarFieldContainer[int]
     user: str
-    def __init__(self, after: _Optional[int] = ..., jobs: _Optional[_Iterable[int]] = ..., user: _Optional[str] = ...) -> None: ...
+    until_now: bool
+    def __init__(self, after: _Optional[int] = ..., jobs: _Optional[_Iterable[int]] = ..., user: _Optional[str] = ..., until_now: _Optional[bool] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
     __slots__ = ("events", "up_to")

@@ -39,12 +39,19 @@ class Hub:
         self._more = asyncio.Event()
 
     async def watch(
-        self, after: int | None, jobs: frozenset[int], owner: str
+        self, after: int | None, jobs: frozenset[int], owner: str, *, until_now: bool = False
     ) -> AsyncIterator[scheduler_pb2.WatchResponse]:
-        """Events after a number, or those to come; only of some jobs, or of one user's, where that is asked for."""
+        """Events after a number, or those to come; only of some jobs, or of one user's, where that is asked for.
+
+        With ``until_now`` it ends with an answer that says how far everything has been told.
+        """
         told = self._last if after is None else after
+        end = self._last if until_now else None
         while True:
             more = self._more
+            if end is not None and told >= end:
+                yield scheduler_pb2.WatchResponse(up_to=max(told, end))
+                return
             rows = await self._after(told)
             if rows:
                 told = rows[-1].number

@@ -15,7 +15,6 @@ from shunter.daemon.steps.jobs import end_job, requeue, stop_attempt
 from shunter.daemon.steps.rows import attempt_row
 from shunter.daemon.store.rows import UsageRow
 from shunter.scheduler.failover import next_retry
-from shunter.scheduler.fairshare import HALF_LIFE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +73,7 @@ def assign(state: LiveState, step: Step, now_s: float, job: LiveJob, parts: Sequ
 def charge(state: LiveState, step: Step, now_s: float, owner: str, held: float) -> None:
     """A user's jobs take (> 0) or give back (< 0) processors."""
     usage = state.usage.setdefault(owner, UserUsage(since_s=now_s))
-    elapsed_s = now_s - usage.since_s
-    if elapsed_s > 0:
-        decay = 2.0 ** (-elapsed_s / HALF_LIFE_S)
-        mean_life_s = HALF_LIFE_S / 0.6931471805599453
-        usage.usage_s = usage.usage_s * decay + usage.held * mean_life_s * (1.0 - decay)
-        usage.since_s = now_s
+    usage.usage_s, usage.since_s = usage.at(now_s), now_s
     usage.held = max(usage.held + held, 0.0)
     step.change.usage.append(UsageRow(owner, usage.usage_s, usage.held, usage.since_s))
 
@@ -100,7 +94,7 @@ def report(state: LiveState, step: Step, now_s: float, node: str, said: PartRepo
         step.change.attempts.append(attempt_row(job))
     if said.phase is Phase.ENDED:
         part.end = said.end or End.LOST
-        part.exit_code, part.signal, part.message = said.exit_code, said.signal, said.message[:500]
+        part.exit_code, part.signal, part.message = said.exit_code, said.signal, said.message
         _part_ended(state, step, now_s, job, part)
         step.orders.append(Order(node, "forget", said.job, said.attempt))
         return

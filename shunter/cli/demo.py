@@ -12,13 +12,23 @@ def demo_command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results and pictures.")] = Path(
         "demo-report"
     ),
+    live: Annotated[
+        bool, typer.Option("--live", help="A daemon, three nodes and 60 jobs on this machine; one node is killed.")
+    ] = False,
 ) -> None:
     """Compare real scheduling policies on the two workloads that come with the package.
 
-    Needs no files and no network. Writes report.html and PNG figures.
+    Needs no files and no network. Writes report.html and PNG figures. With --live it runs a small cluster instead,
+    kills a node of it, and shows how its jobs are started elsewhere; nothing is left behind.
 
     Example: `shunter demo --out demo-report`
     """
+    if live:
+        from shunter.cli.demo_live import print_figures, run_demo
+
+        figures = run_demo()
+        print_figures(figures)
+        raise typer.Exit(1 if figures.lost or figures.doubled else 0)
     from shunter.cli.console import note, output
     from shunter.cli.runs import Request, check_writable, open_trace, run_all, save_all
     from shunter.cli.tables import render_comparison_table
