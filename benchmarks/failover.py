@@ -28,6 +28,11 @@ P99_S = 12.0
 
 def failover(setup: Setup) -> Iterator[Record]:
     """A node is killed: seconds until its jobs run elsewhere, with default settings (about a minute and a half)."""
+    if not setup.full:
+        yield Record(
+            "failover", f"{KILLS} nodes of {NODES} killed", skipped="takes a minute and a half; --full runs it"
+        )
+        return
     kills = KILLS if not setup.most_jobs else QUICK_KILLS
     seconds = sorted(asyncio.run(_measure(kills, setup.seed)))
     figures = {

@@ -122,7 +122,9 @@ class Leader:
         self.failure: ShunterError | None = NotLeaderError("this daemon does not lead yet")
         self.on_stage: Callable[[str, float], None] = lambda _stage, _seconds: None
         self.on_guard: Callable[[Sequence[str]], None] = lambda _words: None
-        self.figures: dict[str, Callable[[], Mapping[tuple[str, ...], float] | None]] = {}
+        self.figures: dict[str, Callable[[], Mapping[tuple[str, ...], float] | None]] = {
+            "shunter_evictions_held": lambda: {(): float(len(self.state.held.jobs))}
+        }
         """Series of ``metrics_table`` that somebody else knows: values by labels, None while there are none."""
         self.figures["shunter_shadow_regret_ratio"] = self.policies.counts.cost_ratio
         self.counts: dict[str, int] = {"decisions": 0, "refused": 0, "planner_failures": 0, "reloads": 0}

@@ -75,7 +75,7 @@ TABLE: tuple[Series, ...] = (
     Series("shunter_node_failures_total", COUNTER, (), "nodes", "Nodes that were given up", "event log"),
     Series("shunter_failovers_total", COUNTER, ("cause",), "jobs", "Jobs that lost their nodes and wait again: node-failed, gpu-failed, lost, drained", "event log"),
     Series("shunter_failover_seconds", HISTOGRAM, ("cause",), "s", "From there until the job runs again", "event log"),
-    Series("shunter_evictions_held", GAUGE, (), "jobs", "Jobs that would be moved and are not, because too many would be at once; absent until the health machine speaks", "leader.figures"),
+    Series("shunter_evictions_held", GAUGE, (), "jobs", "Jobs that would be moved and are not, because too many would be at once", "leader.figures"),
     # calls
     Series("shunter_rpc_total", COUNTER, ("method", "code"), "calls", "Calls that have ended, by status code", "guard"),
     Series("shunter_rpc_seconds", HISTOGRAM, ("method",), "s", "Their duration; of streams from begin to end", "guard"),

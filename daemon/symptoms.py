@@ -28,7 +28,19 @@ def symptoms(said: NodeSample, whole: NodeSample, memory: Memory, rules: Failove
     if fault or memory.silent:
         events.append(NvmlSeen(fault))
     known = memory.gpus
-    matter = [gpu.index for gpu in said.gpus if _may_matter(gpu, known.get(gpu.index, UNKNOWN), rules.thermal_limit_c)]
+    matter, limit_c = list[int](), rules.thermal_limit_c
+    for gpu in said.gpus:  # written out: this runs for every GPU of every sample
+        before = known.get(gpu.index, UNKNOWN)
+        if (
+            gpu.temperature_c >= limit_c
+            or gpu.ecc_uncorrected != before.ecc
+            or gpu.retired_pages + gpu.remapped_rows != before.retired
+            or gpu.throttle_reasons & HW_THERMAL_SLOWDOWN
+            or gpu.remapping_failed
+            or gpu.fault
+            or gpu.xids
+        ) and _matters(gpu, before, limit_c):
+            matter.append(gpu.index)
     watched = [i for i, gpu in known.items() if gpu.hot or gpu.silent or gpu.state is not Health.HEALTHY]
     if matter or watched:
         fresh = {gpu.index for gpu in said.gpus}
@@ -38,19 +50,17 @@ def symptoms(said: NodeSample, whole: NodeSample, memory: Memory, rules: Failove
     return events
 
 
-def _may_matter(gpu: GpuSample, before: GpuMemory, limit_c: float) -> bool:
-    """Whether anything is wrong, or a counter differs; only then is it asked whether the agent told it."""
-    if (
-        gpu.temperature_c >= limit_c
+def _matters(gpu: GpuSample, before: GpuMemory, limit_c: float) -> bool:
+    """Whether it is more than a counter that reads 0 because the agent did not tell it."""
+    return bool(
+        (gpu.ecc_uncorrected != before.ecc and gpu.HasField("ecc_uncorrected"))
+        or _retired(gpu) not in (None, before.retired)
+        or gpu.temperature_c >= limit_c
         or gpu.throttle_reasons & HW_THERMAL_SLOWDOWN
         or gpu.remapping_failed
         or gpu.fault
         or gpu.xids
-    ):
-        return True
-    if gpu.ecc_uncorrected != before.ecc and gpu.HasField("ecc_uncorrected"):
-        return True
-    return gpu.retired_pages + gpu.remapped_rows != before.retired and _retired(gpu) is not None
+    )
 
 
 def _retired(gpu: GpuSample) -> int | None:

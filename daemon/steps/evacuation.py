@@ -77,11 +77,26 @@ def _trouble(state: LiveState, now_s: float, rules: LeaseRules) -> Trouble:
     for node in state.nodes.values():
         if now_s - node.heard_s >= rules.fence_s and node.health != "failed":
             trouble.lost.append(node)
-        if node.failed_gpus and node.jobs and node.memory.leaving_gpus:
+        if node.failed_gpus and any(_holds_leaving(node, job) for job in node.jobs.values()):
             trouble.leaving.append(node)
-        if node.drain_deadline_s is not None and node.jobs:
+        if node.drain_deadline_s is not None and any(_ends_late(node, job) for job in node.jobs.values()):
             trouble.closing.append(node)
     return trouble
+
+
+def _holds_leaving(node: LiveNode, job: LiveJob) -> bool:
+    """Whether a job that nobody stops yet holds a GPU that jobs have to leave."""
+    attempt = job.attempt
+    if attempt is None or attempt.cause is not Reason.NONE:
+        return False
+    return not node.memory.leaving_gpus.isdisjoint(attempt.parts[node.name].gpus)
+
+
+def _ends_late(node: LiveNode, job: LiveJob) -> bool:
+    """Whether a job that nobody stops yet would not end, by its time limit, before its node is taken away."""
+    if job.attempt is None or job.attempt.cause is not Reason.NONE or node.drain_deadline_s is None:
+        return False
+    return node.drain_deadline_s < _begun_s(job) + job.spec.time_limit_s
 
 
 def _fence_stopping(state: LiveState, step: Step, now_s: float, lost: list[LiveNode]) -> None:
@@ -242,10 +257,8 @@ def _evict(state: LiveState, step: Step, now_s: float, job: LiveJob, cause: Caus
             reason = Reason.GPU_FAILED if has_failed else Reason.DRAINED
             message = f"node {node.name}: " + "; ".join(gpu.why for gpu in gone)
             stop_attempt(state, step, now_s, job, reason, message=message, cause=event)
-        deadline_s = math.inf if node.drain_deadline_s is None else node.drain_deadline_s
-        ends_late = deadline_s < _begun_s(job) + job.spec.time_limit_s
-        if cause is Cause.DRAINING and ends_late and part.end is None:
-            left_s = max(deadline_s - now_s, 0.0)
+        if cause is Cause.DRAINING and part.end is None and _ends_late(node, job):
+            left_s = max((node.drain_deadline_s or now_s) - now_s, 0.0)
             message = f"node {node.name} is taken away in {left_s:.0f} s: {node.reason}"
             grace_s = min(job.spec.grace_s, left_s)
             stop_attempt(state, step, now_s, job, Reason.DRAINED, message=message, grace_s=grace_s, cause=event)

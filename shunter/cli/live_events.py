@@ -12,7 +12,8 @@ import typer
 from shunter.cli.live import AsJson, Connection, live
 
 COLOUR_OF = {
-    "failed": "red", "node-failed": "red", "node-suspect": "yellow", "lost": "red", "failover": "red",
+    "failed": "red", "node-failed": "red", "node-suspect": "yellow", "lost": "red", "gpu-failed": "red",
+    "failover-held": "red", "gpu-suspect": "yellow", "gpu-draining": "yellow", "node-draining": "yellow",
     "completed": "green", "started": "green",
 }  # fmt: skip
 

@@ -25,6 +25,7 @@ class LossyNetwork:
         self._draw = random.Random(seed)
         self._still_until_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
         self.lost = self.pauses = 0
         self.address = ""
 
@@ -38,6 +39,11 @@ class LossyNetwork:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+        await self._server.wait_closed()
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -51,6 +57,7 @@ class LossyNetwork:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(*self._to)
+        self._writers += [writer, back]
         self._keep(asyncio.create_task(self._carry(reader, back)))
         self._keep(asyncio.create_task(self._carry(there, writer)))
 

@@ -89,7 +89,12 @@ def _origins(world: World) -> set[str]:
     now_s, found = world.clock.now_s(), set()
     for node in world.state.nodes.values():
         is_silent = now_s - node.heard_s >= world.leases.fence_s and node.health != "failed"
-        is_left = node.jobs and (node.memory.leaving_gpus or node.drain_deadline_s is not None)
+        is_left = any(
+            job.attempt
+            and job.attempt.cause is Reason.NONE
+            and (node.drain_deadline_s is not None or node.memory.leaving_gpus & set(job.attempt.parts[node.name].gpus))
+            for job in node.jobs.values()
+        )
         if is_silent or is_left:
             found.add(node.name)
     return found

@@ -144,7 +144,7 @@ def test_the_endpoint_tells_what_happened_and_nothing_that_is_not_in_the_table()
             absent = known - names
             assert absent == {
                 "shunter_shadow_regret_ratio", "shunter_forecast_error_ratio", "shunter_forecast_coverage_ratio",
-                "shunter_evictions_held", "shunter_certificate_end_timestamp_seconds", "shunter_guard_orders",
+                "shunter_certificate_end_timestamp_seconds", "shunter_guard_orders",
                 "shunter_failover_seconds", "shunter_jobs_ended", "shunter_requeues", "shunter_jobs_skipped",
                 "shunter_waiting_oldest_seconds", "shunter_store_seconds", "shunter_store_group_rows",
             } - names  # fmt: skip
@@ -158,6 +158,7 @@ def test_the_endpoint_tells_what_happened_and_nothing_that_is_not_in_the_table()
             assert told["shunter_gpus", ()] == 2
             assert told["shunter_fencing_token", ()] == 7
             assert told["shunter_leader", ()] == 1
+            assert told["shunter_evictions_held", ()] == 0
             assert told["shunter_gpu_sm_clock_hertz", (("gpu", "0"), ("node", "n1"))] == 1.4e9
             assert told["shunter_node_memory_used_bytes", (("node", "n1"),)] == 2**30
             submits = (("code", "OK"), ("method", "/shunter.v1.Scheduler/Submit"))
