@@ -30,6 +30,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
     """Name → benchmark, in the order in which they run."""
     from benchmarks import (
         clusters,
+        daemon_load,
         daemon_store,
         environment,
         forecasts,
@@ -65,6 +66,7 @@ def benchmarks() -> Mapping[str, Benchmark]:
         "starts": starts.starts,
         "forecasts": forecasts.forecasts,
         "daemon-store": daemon_store.daemon_store,
+        "daemon-load": daemon_load.daemon_load,
         "simpy-share": simpy_share.simpy_share,
         "first-run": startup.first_run,
     }

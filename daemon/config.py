@@ -103,6 +103,68 @@ class UserLimits(Section):
     batch: Count = Field(default=10_000, description="Jobs of one call, or of one array.")
 
 
+class Retention(Section):
+    """What is forgotten, and when."""
+
+    jobs_days: Positive = Field(default=90.0, description="Jobs that ended so long ago, and keys used so long ago.")
+    events: Count = Field(default=5_000_000, description="Newest events that are kept, whatever their age.")
+    every_s: Positive = Field(default=3600.0, description="How often it is looked for what is to be forgotten.")
+
+
+class Tls(Section):
+    """Encryption, and certificates of callers."""
+
+    cert: str = Field(default="", description="The daemon's certificate (PEM); empty: no TLS.")
+    key: str = Field(default="", description="Its private key, which only the daemon's user may read.")
+    client_ca: str = Field(
+        default="",
+        description="Who signs callers' certificates: then each needs one. Empty: tokens prove who calls.",
+    )
+
+
+class RateLimits(Section):
+    """How often somebody may call; more is refused with RESOURCE_EXHAUSTED."""
+
+    user_calls_per_s: Positive = Field(default=10_000.0, description="Calls of one user in the long run.")
+    user_burst: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        default=20_000.0, description="Calls of one user at once after a pause."
+    )
+    all_calls_per_s: Positive = Field(default=20_000.0, description="Calls of all together in the long run.")
+    all_burst: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        default=40_000.0, description="Calls of all together at once."
+    )
+    user_streams: Count = Field(default=200, description="Open streams (watching, logs) of one viewer or submitter.")
+
+
+class Security(Section):
+    """Who may call, and how often."""
+
+    insecure: bool = Field(
+        default=False, description="Serve other machines without TLS: whoever is on the way reads tokens and jobs."
+    )
+    tls: Tls = Field(default_factory=Tls, description="Encryption; needed for addresses that other machines reach.")
+    tokens: str = Field(default="", description="File of the tokens; empty: tokens.json in the state folder.")
+    local_token: bool = Field(
+        default=True,
+        description="On a loopback address: clients of the daemon's own user on this machine need no token.",
+    )
+    audit_mib: Positive = Field(default=16.0, description="The audit log turns over at this size, in MiB.")
+    audit_files: Count = Field(default=8, description="Older files of the audit log that are kept.")
+    rates: RateLimits = Field(default_factory=RateLimits, description="How often somebody may call.")
+
+
+class Metrics(Section):
+    """Figures for Prometheus."""
+
+    listen: str = Field(
+        default="",
+        description="Address and port of the endpoint, usually 127.0.0.1:9464; empty: none. It asks nobody who calls.",
+    )
+    max_nodes: Annotated[int, Field(ge=0)] = Field(
+        default=1000, description="Nodes with series of their own, first by name; the rest is in the totals only."
+    )
+
+
 class Config(Section):
     """All of it."""
 
@@ -113,7 +175,10 @@ class Config(Section):
     queues: tuple[Queue, ...] = Field(default=(Queue(name="default"),), description="Queues.", min_length=1)
     groups: tuple[Group, ...] = Field(default=(), description="Quotas of groups; a group that is not named has none.")
     leases: Leases = Field(default_factory=Leases, description="Nodes that fall silent.")
+    retention: Retention = Field(default_factory=Retention, description="What is forgotten, and when.")
     limits: UserLimits = Field(default_factory=UserLimits, description="Of users.")
+    security: Security = Field(default_factory=Security, description="Who may call, and how often.")
+    metrics: Metrics = Field(default_factory=Metrics, description="Figures for Prometheus.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
@@ -147,9 +212,15 @@ def _pair_problems(config: Config) -> list[tuple[str, str]]:
     for i, group in enumerate(config.groups):
         if group.guaranteed > group.limit:
             problems.append((f"groups[{i}].guaranteed", "is above limit"))
-    host, _, port = config.listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        problems.append(("listen", f"expected HOST:PORT, got {config.listen!r}"))
+    for path, address in (("listen", config.listen), ("metrics.listen", config.metrics.listen or "localhost:0")):
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not port.isascii() or len(port) > 5 or int(port) > 65535:
+            problems.append((path, f"expected HOST:PORT, got {address!r}"))
+    tls = config.security.tls
+    if bool(tls.cert) != bool(tls.key):
+        problems.append(("security.tls.cert", "needs security.tls.key, and the other way round"))
+    if tls.client_ca and not tls.cert:
+        problems.append(("security.tls.client_ca", "needs security.tls.cert and security.tls.key"))
     return problems
 
 

@@ -8,8 +8,9 @@ anew from the store, as a restart would.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -103,6 +104,11 @@ class Leader:
         self.decision: Decision | None = None
         self.records: deque[bytes] = deque(maxlen=0)
         self.failure: ShunterError | None = NotLeaderError("this daemon does not lead yet")
+        self.on_stage: Callable[[str, float], None] = lambda _stage, _seconds: None
+        self.on_guard: Callable[[Sequence[str]], None] = lambda _words: None
+        self.mode = "heuristic"
+        self.figures: dict[str, Callable[[], Mapping[tuple[str, ...], float] | None]] = {}
+        """Series of ``metrics_table`` that somebody else knows: values by labels, None while there are none."""
         self.counts: dict[str, int] = {"decisions": 0, "refused": 0, "planner_failures": 0, "reloads": 0}
         self._loop = asyncio.get_running_loop()
         self.deposed: asyncio.Future[BaseException] = self._loop.create_future()
@@ -300,7 +306,9 @@ class Leader:
         """One decision, from the snapshot to what follows."""
         state, conduct = self.state, self.conduct
         closed = frozenset(name for name, queue in conduct.queues.items() if not queue.is_open)
+        begun_s = time.perf_counter()
         view = self.snapshots.take(state, self.clock.now_s(), closed_queues=closed)
+        self.on_stage("snapshot", time.perf_counter() - begun_s)
         for job_id, reason in view.left_out:
             state.jobs[job_id].why = reason
         if not view.snapshot.num_waiting:
@@ -316,16 +324,22 @@ class Leader:
             return
         if state is not self.state or self.failure is not None:
             return
+        self.on_stage("plan", answer.plan_s)
+        self.on_stage("check", answer.check_s)
+        if answer.plan.guard:
+            self.on_guard(answer.plan.guard)
         self._carry_out(view, question, answer)
 
     def _carry_out(self, view: View, question: Question, answer: Answer) -> None:
         step, state, now_s = Step(), self.state, self.clock.now_s()
+        begun_s = time.perf_counter()
         carried = carry_out(state, step, now_s, view, answer.plan, lambda job: self.snapshots.processors(state, job))
         if carried.refused:
             self.counts["refused"] += 1
             log.info("plan-refused", why=carried.refused)
             self.wake()
             return
+        self.on_stage("commit", time.perf_counter() - begun_s)
         self.counts["decisions"] += 1
         state.released = False
         self._next_pass_s = answer.plan.next_pass_s
@@ -334,7 +348,8 @@ class Leader:
             job = state.waiting.get(row)
             if job is not None:
                 job.why = Reason(reason.value)
-        self.write(step)
+        begun_s = time.perf_counter()
+        self.write(step).add_done_callback(lambda _: self.on_stage("store", time.perf_counter() - begun_s))
 
     def recorded(self, count: int) -> list[bytes]:
         """The last decisions, oldest first; 0: all that are kept."""

@@ -29,7 +29,7 @@ def set_up_logs(form: str, level: str = "info") -> None:
         raise UsageError(f"unknown log level {level!r}; known: debug, info, warning, error")
     shown: structlog.typing.Processor = structlog.processors.JSONRenderer()
     if form == "text":
-        shown = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        shown = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -34,6 +34,11 @@ class Store(Protocol):
         FencedError: A later leader has taken over.
     """
 
+    @property
+    def num_waiting(self) -> int:
+        """Changes that have been asked for and that no transaction has taken yet."""
+        ...
+
     def load(self) -> Stored:
         """Everything that has not ended."""
         ...

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import structlog
 
 from shunter.daemon.clock import SystemClock
 from shunter.daemon.config import Config, conduct_of, limits_of, read_config
 from shunter.daemon.errors import ConflictError, DaemonError, FencedError, StoreError
 from shunter.daemon.leader import Leader
+from shunter.daemon.metrics import Metrics
+from shunter.daemon.metrics_http import Endpoint
 from shunter.daemon.planner import Planner
-from shunter.daemon.service.access import Access
+from shunter.daemon.security.setting_up import Protection, protect
 from shunter.daemon.service.server import Server
 from shunter.daemon.store.lease import Lease, open_lease
+from shunter.daemon.store.retention import prune
 from shunter.daemon.store.sql_store import SqlStore, open_store
 from shunter.scheduler.errors import ShunterError
 
@@ -45,8 +49,6 @@ class Parts:
         overrides: What the command line says on top.
         state_dir: Folder for everything of this daemon.
         planner: Decides.
-        access: Who may call.
-        credentials: TLS; None: none.
         on_listening: Told the address when it serves.
     """
 
@@ -55,8 +57,6 @@ class Parts:
     overrides: Mapping[str, Any]
     state_dir: Path
     planner: Planner
-    access: Access
-    credentials: grpc.ServerCredentials | None = None
     on_listening: Callable[[str], None] = lambda _: None
 
 
@@ -78,6 +78,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._lease: Lease | None = None
         self._store: SqlStore | None = None
+        self.metrics = Metrics()
 
     def ask_to_stop(self) -> None:
         """End as soon as what is under way has been stored."""
@@ -90,22 +91,27 @@ class Daemon:
             DaemonError: The store cannot be opened, or another daemon has it.
             OSError: The address cannot be listened on.
         """
+        _spare_collections()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.ask_to_stop)
+        protection = protect(self.config, self.parts.config_path, self.parts.state_dir)
         holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._lease = lease = await asyncio.to_thread(open_lease, self._url, holder=holder, address=self.config.listen)
         try:
             token = await self._first_token(lease)
-            self._store = store = await asyncio.to_thread(open_store, self._url, token=token)
+            self._store = store = await asyncio.to_thread(
+                open_store, self._url, token=token, observe=self.metrics.stored
+            )
             clock = SystemClock(store.load().last_s)
             leader = Leader(store, clock, self.parts.planner, conduct_of(self.config))
             loop.add_signal_handler(signal.SIGHUP, self._reload_quietly, leader)
+            self.metrics.watch(leader)
             if token is None:
                 leader.follow(store, lease.current().address)
             else:
                 leader.lead(store, token)
-            await self._serve(leader, lease, token)
+            await self._serve(leader, lease, token, protection)
         finally:
             self.parts.planner.close()
             if self._store is not None:
@@ -124,19 +130,23 @@ class Daemon:
             raise StoreError(f"another daemon ({now.holder}, {now.address}) runs on this state folder")
         return token
 
-    async def _serve(self, leader: Leader, lease: Lease, token: int | None) -> None:
+    async def _serve(self, leader: Leader, lease: Lease, token: int | None, protection: Protection) -> None:
+        protection.guard.meter = self.metrics
         server = Server(
             leader,
-            self.parts.access,
+            protection.access,
+            guard=protection.guard,
             limits=limits_of(self.config),
             telemetry_s=self.config.telemetry_s,
             reload=lambda: self._take_over(leader),
         )
         try:
-            port = await server.start(self.config.listen, self.parts.credentials)
+            port = await server.start(self.config.listen, protection.credentials)
         except RuntimeError as error:
             raise DaemonError(f"cannot listen on {self.config.listen}: {error}") from None
         host = self.config.listen.rpartition(":")[0]
+        endpoint = await self._start_endpoint(server, protection.certificate)
+        take_away = protection.offer(f"{host}:{port}")
         self.parts.on_listening(f"{host}:{port}")
         try:
             while not self._stop.is_set():
@@ -147,13 +157,26 @@ class Daemon:
                 if not self._stop.is_set():
                     token = await self._next_token(lease)
         finally:
+            take_away()
+            await endpoint.stop()
             await server.stop()
+            protection.audit.close()
             was = leader.token if leader.leads else None
             await leader.step_down()
             if was is not None:
                 assert self._store is not None
                 await asyncio.to_thread(self._store.close)
                 await asyncio.to_thread(_release, lease, was)
+
+    async def _start_endpoint(self, server: Server, certificate: Path | None) -> Endpoint:
+        settings = self.config.metrics
+        endpoint = Endpoint(
+            lambda: self.metrics.families(server, max_nodes=settings.max_nodes, certificate=certificate)
+        )
+        if settings.listen:
+            port = await endpoint.start(settings.listen)
+            log.info("metrics", listen=f"{settings.listen.rpartition(':')[0]}:{port}")
+        return endpoint
 
     async def _term(self, leader: Leader, lease: Lease, token: int) -> None:
         """Lead until asked to stop or deposed."""
@@ -162,18 +185,38 @@ class Daemon:
             await asyncio.to_thread(self._store.lead, token)
             leader.lead(self._store, token)
         log.info("leading", token=token)
+        forgetting = asyncio.create_task(self._forget(leader))
         renewing = asyncio.create_task(self._renew(lease, token))
         stopping = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait((renewing, stopping, leader.deposed), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            renewing.cancel()
-            stopping.cancel()
+            for task in (forgetting, renewing, stopping):
+                task.cancel()
         if not self._stop.is_set():
             assert self._store is not None
             await leader.step_down()
             await asyncio.to_thread(self._store.follow)
             log.warning("deposed", token=token)
+
+    async def _forget(self, leader: Leader) -> None:
+        """Now and then delete what is older than it has to be."""
+        over = threading.Event()
+        try:
+            while True:
+                rules = self.config.retention
+                await asyncio.sleep(rules.every_s)
+                assert self._store is not None
+                before_s = leader.clock.now_s() - rules.jobs_days * 86400.0
+                try:
+                    gone = await asyncio.to_thread(
+                        prune, self._store, before_s, rules.events, is_wanted=lambda: not over.is_set()
+                    )
+                    log.info("forgotten", jobs=gone.jobs, events=gone.events, keys=gone.idempotency)
+                except DaemonError as error:
+                    log.warning("not-forgotten", error=str(error))
+        finally:
+            over.set()
 
     async def _renew(self, lease: Lease, token: int) -> None:
         """Renew the lease; ends when it is lost, or could not be renewed in time."""
@@ -238,11 +281,18 @@ class Daemon:
         before, after = self.config.model_dump(), config.model_dump()
         for key in before:
             if before[key] != after[key]:
-                fixed = key in {"listen", "store", "telemetry_s", "limits"}
-                (later if fixed else changes).append(f"{key}: {before[key]} → {after[key]}")
+                fixed = key in {"listen", "store", "telemetry_s", "limits", "security", "metrics"}
+                what = "" if key == "store" else f": {before[key]} → {after[key]}"  # its URL may hold a password
+                (later if fixed else changes).append(f"{key}{what}")
         self.config = config
         leader.apply(conduct_of(config))
         return changes, later
+
+
+def _spare_collections() -> None:
+    """Look for cycles seldom: jobs, which are many and live long, have none, and each look goes through all of them."""
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def _release(lease: Lease, token: int) -> None:

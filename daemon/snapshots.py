@@ -253,7 +253,7 @@ class Snapshots:
             demand=demand,
             capacity=fleet.capacity,
             started_s=now_or_started,
-            expected_end_s=now_or_started + floats[REQUESTED, :first],
+            expected_end_s=_expected_ends(running, now_or_started + floats[REQUESTED, :first]),
             alloc_job=alloc[0],
             alloc_node=alloc[1],
             alloc_tasks=alloc[2],
@@ -347,6 +347,14 @@ class Snapshots:
             if owner in known:
                 usage_s[known[owner]] = usage.at(now_s)
         return usage_s
+
+
+def _expected_ends(running: Sequence[LiveJob], end_s: FloatArray) -> FloatArray:
+    """(K,) ends by request; a job that has been told to stop ends after its grace period."""
+    for i, job in enumerate(running):
+        if job.state is JobState.STOPPING and job.attempt is not None and job.attempt.stop_s is not None:
+            end_s[i] = min(end_s[i], job.attempt.stop_s + job.spec.grace_s)
+    return end_s
 
 
 def _by_id(job: LiveJob) -> int:

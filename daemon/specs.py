@@ -57,6 +57,11 @@ class QueueRules:
 DEFAULT_QUEUES: Mapping[str, QueueRules] = {"default": QueueRules("default")}
 
 
+def plain(text: str, most: int = 500) -> str:
+    """What somebody else has written, fit to be stored and shown on a line: no control characters, not too long."""
+    return "".join(c if c.isprintable() else " " for c in text[:most])
+
+
 def complete(spec: JobSpec, queues: Mapping[str, QueueRules]) -> Units:
     """Check a specification and fill in what it leaves open, in place; returns what one task takes.
 

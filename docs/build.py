@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docs.links import broken_links, unknown_commands
-from docs.pages import cli_page, features_page, metrics_page, policies_page
+from docs.pages import cli_page, features_page, live_metrics_page, metrics_page, policies_page
 
 if TYPE_CHECKING:
     from shunter.sim.result import Result
@@ -34,6 +34,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/policies.md": policies_page,
     "reference/metrics.md": metrics_page,
     "reference/features.md": features_page,
+    "reference/live-metrics.md": live_metrics_page,
 }
 """Page below ``docs/`` → what writes it."""
 

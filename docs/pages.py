@@ -249,6 +249,38 @@ def metrics_page() -> str:
     return "\n".join(lines)
 
 
+def live_metrics_page() -> str:
+    """Series of the daemon's metrics endpoint."""
+    from shunter.daemon.metrics_table import TABLE
+
+    lines = [
+        "# Metrics of the daemon",
+        "",
+        MADE,
+        "With `metrics.listen` in its configuration (`127.0.0.1:9464` is usual; without it there is no endpoint)",
+        f"the daemon tells these {len(TABLE)} series at `/metrics` over plain HTTP, to whoever can reach the address.",
+        "They name nodes and queues, never jobs or users. What nobody knows is absent, never zero. Of histograms there",
+        "are `_bucket`, `_sum` and `_count`.",
+        "",
+        "```yaml",
+        "scrape_configs:",
+        "  - job_name: shunter",
+        "    static_configs: [{targets: ['127.0.0.1:9464']}]",
+        "rule_files: [shunter.rules.yml]",
+        "```",
+        "",
+        "Alerts are in `packaging/prometheus/shunter.rules.yml`, a dashboard for Grafana in",
+        "`packaging/grafana/shunter.json`.",
+        "",
+        "| series | kind | labels | unit | what it is | from |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in TABLE:
+        labels = ", ".join(f"`{label}`" for label in row.labels) or "–"
+        lines.append(f"| `{row.name}` | {row.kind} | {labels} | {row.unit} | {cell(row.help)} | {cell(row.source)} |")
+    return "\n".join(lines) + "\n"
+
+
 def given_metrics() -> frozenset[str]:
     """Names that ``summarise`` returns for an outcome of which everything is known."""
     from shunter.scheduler.metrics import Outcome, summarise

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +27,14 @@ from shunter.daemon.node.settings import NodeSettings
 from shunter.daemon.node.shim.lease import now_s
 from shunter.daemon.node.state import StateFolder
 from shunter.daemon.pb import agent_pb2, agent_pb2_grpc, nodes_pb2_grpc
+from shunter.daemon.security.discovery import find_token
 from shunter.scheduler.errors import ConfigError
 
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.2, 5.0
 CALL_TIMEOUT_S = 5.0
 PROBE_TIMEOUT_S = 1.0
 MAX_HOPS = 3
+TELL_AGAIN_S = 60.0
 RENEW_BELOW = 0.75
 log = structlog.get_logger()
 _pb: Any = agent_pb2
@@ -88,6 +91,7 @@ class Sessions:
         self._was_granted = False
         self._sent: dict[int, float] = {}
         self._try_now = asyncio.Event()
+        self._told, self._told_s = ("", ""), 0.0
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -106,9 +110,9 @@ class Sessions:
             except grpc.aio.AioRpcError as error:
                 self._leader = leader_in(error)
                 self._known_leader = self._leader or self._known_leader
-                log.warning("session-lost", address=address, code=error.code().name, why=error.details())
+                self._lost(address, f"{error.code().name}: {error.details()}")
             except (SessionLostError, FencedError, ConfigError) as error:
-                log.warning("session-lost", address=address, why=str(error))
+                self._lost(address, str(error))
             if self._was_granted:
                 backoff_s, hops = FIRST_BACKOFF_S, 0
             if self._leader and self._leader != address and hops < MAX_HOPS:
@@ -122,6 +126,13 @@ class Sessions:
             # The lease must outlast the wait: a daemon that has come back is to find our jobs.
             most_s = min(MAX_BACKOFF_S, max(self._state.lease.length_s / 8, FIRST_BACKOFF_S))
             backoff_s = min(backoff_s * 2, most_s)
+
+    def _lost(self, address: str, why: str) -> None:
+        """Tell that there is no session; the same again is told once a minute, not at every try."""
+        told = (address, why)
+        if self._was_granted or told != self._told or time.monotonic() - self._told_s > TELL_AGAIN_S:
+            log.warning("session-lost", address=address, why=why)
+            self._told, self._told_s = told, time.monotonic()
 
     async def _one(self, address: str) -> None:
         """One session; returns when it is over."""
@@ -239,7 +250,7 @@ def channel_of(settings: NodeSettings, address: str) -> grpc.aio.Channel:
     Raises:
         ConfigError: One of them cannot be used.
     """
-    token = read_token(settings.token_file)
+    token = read_token(settings.token_file) or find_token(address)
     return open_channel(address, token=token, ca=settings.ca, cert=settings.cert, key=settings.key)
 
 

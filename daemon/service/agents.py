@@ -16,6 +16,7 @@ from shunter.daemon.service.convert import END_OF
 from shunter.daemon.service.logs import LogReaders
 from shunter.daemon.service.sessions import AgentSession, Sessions
 from shunter.daemon.service.status import streaming
+from shunter.daemon.specs import plain
 from shunter.daemon.steps.attempts import PartReport, report
 from shunter.daemon.steps.nodes import heard
 
@@ -46,6 +47,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
         first = await anext(aiter(incoming), None)
         if first is None or first.WhichOneof("kind") != "hello":
             raise InvalidError("a session begins with hello")
+        caller.require_node(first.hello.node)
         session = self._begin(first.hello)
         reading = asyncio.create_task(self._read(session, incoming))
         try:
@@ -81,7 +83,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
                 elif kind == "report":
                     self._report(session, message.report)
                 elif kind == "log":
-                    self._logs.reply(message.log)
+                    self._logs.reply(session.node, message.log)
         finally:
             session.end()
 
@@ -91,9 +93,11 @@ class AgentService(agent_pb2_grpc.AgentServicer):
         if node is None or node.registration != session.registration:
             session.end()
             return
+        self._sessions.heartbeats += 1
         step = Step()
         heard(leader.state, step, leader.clock.now_s(), node, leader.conduct.leases)
-        leader.write(step)
+        if step.change.nodes:
+            leader.write(step)
         grant = agent_pb2.Grant(
             sequence=heartbeat.sequence, lease_s=leader.conduct.leases.lease_s, fencing_token=leader.token
         )
@@ -110,7 +114,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             end=END_OF.get(said.end),
             exit_code=said.exit_code if said.HasField("exit_code") else None,
             signal=said.signal if said.HasField("signal") else None,
-            message=said.message,
+            message=plain(said.message),
         )
         report(leader.state, step, leader.clock.now_s(), session.node, part)
         leader.write(step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from shunter.daemon.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
+from shunter.daemon.errors import ConflictError, InvalidError, NotFoundError
 from shunter.daemon.leader import Leader
 from shunter.daemon.live import LiveNode
 from shunter.daemon.pb import nodes_pb2, nodes_pb2_grpc
@@ -14,7 +14,7 @@ from shunter.daemon.service.convert import node_message
 from shunter.daemon.service.paging import page_of, page_token
 from shunter.daemon.service.sessions import Registration, Sessions
 from shunter.daemon.service.status import unary
-from shunter.daemon.specs import NAME
+from shunter.daemon.specs import NAME, plain
 from shunter.daemon.steps.nodes import drain, register, resume
 from shunter.daemon.telemetry import Telemetry
 
@@ -41,7 +41,7 @@ class NodesService(nodes_pb2_grpc.NodesServicer):
     @unary
     async def Register(self, request: nodes_pb2.RegisterRequest, context: Any) -> nodes_pb2.RegisterResponse:
         """An agent has come, or come back."""
-        _require_agent(self._access.caller(context), request.node)
+        self._access.caller(context).require_node(request.node)
         if not request.node or not NAME.match(request.node):
             raise InvalidError(f"node: {request.node[:64]!r} is no name")
         leader, leases = self._leader, self._leader.conduct.leases
@@ -51,8 +51,8 @@ class NodesService(nodes_pb2_grpc.NodesServicer):
             register,
             request.node,
             request.description,
-            instance=request.instance,
-            state_id=request.state_id,
+            instance=plain(request.instance, 128),
+            state_id=plain(request.state_id, 128),
             held=held,
             rules=leases,
         )
@@ -76,6 +76,7 @@ class NodesService(nodes_pb2_grpc.NodesServicer):
         caller.require(Role.AGENT, Role.OPERATOR)
         count = 0
         async for batch in incoming:
+            caller.require_node(batch.node)
             node = self._leader.state.nodes.get(batch.node)
             if node is None or node.registration != batch.registration:
                 raise ConflictError(f"registration {batch.registration} of node {batch.node!r} does not hold any more")
@@ -93,21 +94,31 @@ class NodesService(nodes_pb2_grpc.NodesServicer):
     @unary
     async def ListNodes(self, request: nodes_pb2.ListNodesRequest, context: Any) -> nodes_pb2.ListNodesResponse:
         """Nodes by name."""
-        self._access.caller(context).require(Role.VIEWER, Role.SUBMITTER, Role.OPERATOR)
+        caller = self._access.caller(context)
+        caller.require(Role.VIEWER, Role.SUBMITTER, Role.OPERATOR)
         size, after = page_of(request.page_size, request.page_token)
         names = sorted(name for name in self._leader.state.nodes if name > after)
-        nodes = [self._message(self._find(name)) for name in names[:size]]
+        nodes = [self._message(self._find(name), caller) for name in names[:size]]
         token = page_token(names[size - 1]) if len(names) > size else ""
         return nodes_pb2.ListNodesResponse(nodes=nodes, next_page_token=token)
 
-    def _message(self, node: LiveNode) -> nodes_pb2.Node:
-        return node_message(node, self._telemetry.last(node.name))
+    def _message(self, node: LiveNode, caller: Caller) -> nodes_pb2.Node:
+        """A submitter is told of the own jobs there, and not of processes, which are other people's too."""
+        message = node_message(node, self._telemetry.last(node.name))
+        if caller.role is Role.SUBMITTER:
+            own = [job for job in message.jobs if node.jobs[job].owner == caller.user]
+            del message.jobs[:]
+            message.jobs.extend(own)
+            for gpu in message.telemetry.gpus:
+                del gpu.processes[:]
+        return message
 
     @unary
     async def GetNode(self, request: nodes_pb2.GetNodeRequest, context: Any) -> nodes_pb2.Node:
         """One node."""
-        self._access.caller(context).require(Role.VIEWER, Role.SUBMITTER, Role.OPERATOR)
-        return self._message(self._find(request.node))
+        caller = self._access.caller(context)
+        caller.require(Role.VIEWER, Role.SUBMITTER, Role.OPERATOR)
+        return self._message(self._find(request.node), caller)
 
     @unary
     async def Drain(self, request: nodes_pb2.DrainRequest, context: Any) -> nodes_pb2.DrainResponse:
@@ -115,7 +126,7 @@ class NodesService(nodes_pb2_grpc.NodesServicer):
         self._access.caller(context).require(Role.OPERATOR)
         node = self._find(request.node)
         deadline_s = request.deadline_unix_s or None
-        jobs = await self._leader.perform(drain, node, request.reason[:500] or "drained", deadline_s)
+        jobs = await self._leader.perform(drain, node, plain(request.reason) or "drained", deadline_s)
         return nodes_pb2.DrainResponse(jobs=jobs)
 
     @unary
@@ -124,9 +135,3 @@ class NodesService(nodes_pb2_grpc.NodesServicer):
         self._access.caller(context).require(Role.OPERATOR)
         await self._leader.perform(resume, self._find(request.node))
         return nodes_pb2.ResumeResponse()
-
-
-def _require_agent(caller: Caller, node: str) -> None:
-    caller.require(Role.AGENT, Role.OPERATOR)
-    if caller.role is Role.AGENT and caller.user not in ("", node):
-        raise ForbiddenError(f"this agent may speak for node {caller.user!r} only")

@@ -22,14 +22,18 @@ from shunter.daemon.service.repeats import Repeats
 from shunter.daemon.service.sessions import AgentSession, Sessions
 from shunter.daemon.service.status import streaming, unary
 from shunter.daemon.service.watching import Hub
-from shunter.daemon.specs import complete
+from shunter.daemon.specs import complete, plain
 from shunter.daemon.steps.jobs import cancel, reprioritise
 from shunter.daemon.steps.submit import Array, Key, submit
 from shunter.daemon.store.rows import IdempotencyRow, JobQuery, StoredJob
 
 MAX_KEY = 128
+MAX_UNDER_WAY = 20_000
+"""Changes that wait to be stored: beyond it submissions are refused, so that a slow disk does not fill the memory."""
 SILENCE_S = 5.0
 """Between two looks whether the agents whose output somebody reads are still there."""
+MAX_ID = 2**63 - 1
+"""Of a job or an event: what both databases can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +108,14 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
         caller.require(Role.SUBMITTER, Role.OPERATOR)
         leader = self._leader
         leader.refuse_when_failed()
+        if leader.store.num_waiting > MAX_UNDER_WAY:
+            raise LimitError(f"{leader.store.num_waiting} changes wait for the disk; try again in a moment")
         if not request.idempotency_key:
             return await self._make(caller, specs, array, None)
         digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
         key = Key(request.idempotency_key, digest)
-        if len(key.key) > MAX_KEY:
-            raise InvalidError(f"idempotency_key: has more than {MAX_KEY} characters")
+        if len(key.key) > MAX_KEY or not key.key.isprintable():
+            raise InvalidError(f"idempotency_key: has more than {MAX_KEY} characters, or some that cannot be printed")
         asked = (caller.user, key.key)
         try:
             before = await self._repeats.begin(asked)
@@ -134,19 +140,27 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
         if has + count > self._limits.jobs_per_user:
             most = self._limits.jobs_per_user
             raise LimitError(f"{caller.user!r} has {has} jobs that have not ended; at most {most} are allowed")
-        ended = await self._ended(checked)
+        ended = await self._ended(checked, caller)
         first = await leader.perform(submit, caller.user, checked, key=key, array=array, ended=ended)
         return first, count, False
 
-    async def _ended(self, specs: Sequence[tuple[common_pb2.JobSpec, Units]]) -> dict[int, int]:
-        """Final states of the jobs that are waited for and have ended."""
+    async def _ended(self, specs: Sequence[tuple[common_pb2.JobSpec, Units]], caller: Caller) -> dict[int, int]:
+        """Final states of the jobs that are waited for and have ended.
+
+        Raises:
+            ForbiddenError: One belongs to somebody else: how and when it ends is not the caller's to know.
+        """
         known = self._leader.state.jobs
         if not any(spec.dependencies for spec, _ in specs):
             return {}
-        asked = {d.job for spec, _ in specs for d in spec.dependencies if d.job not in known}
+        asked = {d.job for spec, _ in specs for d in spec.dependencies}
         found = {}
         for job in sorted(asked):
-            stored = await asyncio.to_thread(self._leader.store.job, job)
+            live = known.get(job)
+            stored = None if live is not None else await self._stored_or_none(job)
+            owner = live.owner if live is not None else stored.made.owner if stored is not None else caller.user
+            if not caller.may_see_all_of(owner):
+                raise ForbiddenError(f"dependencies: job {job} belongs to another user")
             if stored is not None and JobState(stored.now.state).is_final:
                 found[job] = stored.now.state
         return found
@@ -167,8 +181,11 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
             ended.append(job_id)
         return live, ended
 
+    async def _stored_or_none(self, job: int) -> StoredJob | None:
+        return await asyncio.to_thread(self._leader.store.job, job) if job <= MAX_ID else None
+
     async def _stored(self, job: int) -> StoredJob:
-        stored = await asyncio.to_thread(self._leader.store.job, job)
+        stored = await self._stored_or_none(job)
         if stored is None:
             raise NotFoundError(f"there is no job {job}")
         return stored
@@ -186,7 +203,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
         async with self._leader.step() as (state, step, now_s):
             for job in live:
                 if job.id in state.jobs:  # an earlier one's end may have taken it along
-                    cancel(state, step, now_s, job, request.reason[:500])
+                    cancel(state, step, now_s, job, plain(request.reason))
         return scheduler_pb2.CancelResponse(cancelled=[job.id for job in live], ended=ended)
 
     @unary
@@ -214,10 +231,13 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
         stored = await self._stored(request.job)
         self._may_see(caller, stored.made.owner)
         attempts = await asyncio.to_thread(self._leader.store.attempts, [request.job])
-        return self._with_reason(job_message(stored, attempts))
+        return self._shown(job_message(stored, attempts), caller)
 
-    def _with_reason(self, message: common_pb2.Job) -> common_pb2.Job:
-        """A waiting job is told with the last decision's word on it."""
+    def _shown(self, message: common_pb2.Job, caller: Caller) -> common_pb2.Job:
+        """A waiting job is told with the last decision's word on it; a viewer is not told of values that are secret."""
+        if not caller.may_see_all_of(message.user):
+            for variable in message.spec.environment:
+                message.spec.environment[variable] = ""
         waiting = self._leader.state.waiting.get(message.id)
         if waiting is not None:
             message.reason = waiting.why
@@ -242,6 +262,8 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
             owner = caller.user
         caller.require(Role.SUBMITTER, Role.VIEWER, Role.OPERATOR)
         size, before = page_of(request.page_size, request.page_token)
+        if wanted.array > MAX_ID:
+            raise InvalidError(f"filter.array: {wanted.array} is no job's number")
         query = JobQuery(
             states=tuple(wanted.states),
             owner=owner,
@@ -260,7 +282,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
         of_job: dict[int, list[Any]] = {}
         for row in attempts:
             of_job.setdefault(row.job, []).append(row)
-        jobs = [self._with_reason(job_message(job, of_job.get(job.made.id, ()))) for job in shown]
+        jobs = [self._shown(job_message(job, of_job.get(job.made.id, ())), caller) for job in shown]
         token = page_token(str(shown[-1].made.id)) if len(found) > size else ""
         return scheduler_pb2.ListJobsResponse(jobs=jobs, next_page_token=token)
 
@@ -274,7 +296,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
         owner = caller.user if caller.role is Role.SUBMITTER else request.user
         if caller.role is Role.SUBMITTER and request.user not in ("", caller.user):
             raise ForbiddenError("only viewers and operators see the jobs of other users")
-        after = request.after if request.HasField("after") else None
+        after = min(request.after, MAX_ID) if request.HasField("after") else None
         wanted = frozenset(request.jobs)
         async for told in self._hub.watch(after, wanted, owner, until_now=request.until_now):
             yield told
@@ -285,7 +307,13 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
         caller = self._access.caller(context)
         stored = await self._stored(request.job)
         self._may_see(caller, stored.made.owner)
-        return await self._explainer.explain(stored)
+        explanation = await self._explainer.explain(stored)
+        if caller.role is Role.SUBMITTER:  # whose turn it is before is other people's business
+            jobs = self._leader.state.jobs
+            own = [job for job in explanation.ahead if job in jobs and jobs[job].owner == caller.user]
+            del explanation.ahead[:]
+            explanation.ahead.extend(own)
+        return explanation
 
     @unary
     async def EstimateStart(
@@ -319,7 +347,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
         nodes = {node: session for node, session in there.items() if session is not None}
         if not nodes:
             raise ConflictError("none of the nodes that have the output is connected now")
-        number, replies = self._logs.begin()
+        number, replies = self._logs.begin(nodes)
         order = agent_pb2.LogRequest(
             request=number,
             job=request.job,

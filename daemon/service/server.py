@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from shunter.daemon.leader import Leader
 from shunter.daemon.pb import (
@@ -17,6 +17,7 @@ from shunter.daemon.pb import (
     scheduler_pb2,
     scheduler_pb2_grpc,
 )
+from shunter.daemon.security.guard import Guard, Guarded
 from shunter.daemon.service.access import Access
 from shunter.daemon.service.admin import AdminService, Reload
 from shunter.daemon.service.agents import AgentService
@@ -46,6 +47,7 @@ class Server:
     Args:
         leader: Has been started.
         access: Who may call.
+        guard: Stands before all methods; None: one that asks ``access`` and tells nobody.
         limits: Of users.
         telemetry_s: How often agents are to send samples.
         reload: Reads the configuration again.
@@ -56,6 +58,7 @@ class Server:
         leader: Leader,
         access: Access,
         *,
+        guard: Guard | None = None,
         limits: Limits | None = None,
         telemetry_s: float = 5.0,
         reload: Reload = lambda: ([], []),
@@ -66,7 +69,7 @@ class Server:
         logs = LogReaders()
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=OPTIONS)
-        add = self._server
+        self.guarded = add = Guarded(self._server, guard or Guard(access))
         scheduler = SchedulerService(leader, access, self.hub, self.sessions, logs, self.explainer, limits)
         scheduler_pb2_grpc.add_SchedulerServicer_to_server(scheduler, add)
         nodes = NodesService(leader, access, self.sessions, self.telemetry, telemetry_s)
@@ -77,7 +80,8 @@ class Server:
         modules = (admin_pb2, agent_pb2, nodes_pb2, scheduler_pb2)
         names = [service.full_name for module in modules for service in module.DESCRIPTOR.services_by_name.values()]
         self._names = (*names, health.SERVICE_NAME, "")
-        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), add)
+        told = reflection.aio.ReflectionServicer((*names, health.SERVICE_NAME, reflection.SERVICE_NAME))
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(told, add)
 
     async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen; returns the port.

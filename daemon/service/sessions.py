@@ -69,6 +69,7 @@ class Sessions:
         self.leader = leader
         self.open: dict[str, AgentSession] = {}
         self.registrations: dict[str, Registration] = {}
+        self.heartbeats = 0
         leader.send_order = self.send
         leader.on_reload = self.end_all
 

@@ -45,6 +45,8 @@ async def refuse(context: Any, error: BaseException) -> None:
         if isinstance(error, errors.NotLeaderError) and error.address:
             context.set_trailing_metadata(((LEADER_KEY, error.address),))
         await context.abort(code_of(error), str(error))
+    if isinstance(error, NotImplementedError):
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this daemon does not have this method yet")
     log.exception("call-failed", exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, "an error of the daemon; its log has the details")
 
@@ -56,7 +58,7 @@ def unary(method: Callable[[Any, Any, Any], Awaitable[Reply]]) -> Callable[[Any,
     async def answering(self: Any, request: Any, context: Any) -> Reply:
         try:
             return await method(self, request, context)
-        except (grpc.aio.AbortError, grpc.aio.UsageError):
+        except grpc.aio.BaseError:  # an abort, or the caller has hung up
             raise
         except Exception as error:
             await refuse(context, error)
@@ -75,7 +77,7 @@ def streaming(
         try:
             async for reply in method(self, request, context):
                 yield reply
-        except (grpc.aio.AbortError, grpc.aio.UsageError):
+        except grpc.aio.BaseError:  # an abort, or the caller has hung up
             raise
         except Exception as error:
             await refuse(context, error)

@@ -94,7 +94,7 @@ def report(state: LiveState, step: Step, now_s: float, node: str, said: PartRepo
         step.change.attempts.append(attempt_row(job))
     if said.phase is Phase.ENDED:
         part.end = said.end or End.LOST
-        part.exit_code, part.signal, part.message = said.exit_code, said.signal, said.message[:500]
+        part.exit_code, part.signal, part.message = said.exit_code, said.signal, said.message
         _part_ended(state, step, now_s, job, part)
         step.orders.append(Order(node, "forget", said.job, said.attempt))
         return

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from shunter import __version__
+from shunter.cli.certs import app as certs_app
 from shunter.cli.cluster import app as cluster_app
 from shunter.cli.compare import compare_command
 from shunter.cli.daemon import app as daemon_app
@@ -29,6 +30,7 @@ from shunter.cli.live_top import top_command
 from shunter.cli.models import app as models_app
 from shunter.cli.node import node_command
 from shunter.cli.simulate import simulate_command
+from shunter.cli.tokens import app as tokens_app
 from shunter.cli.traces import app as traces_app
 from shunter.cli.train import app as train_app
 
@@ -63,6 +65,8 @@ app.command("node", rich_help_panel=LIVE)(node_command)
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(daemon_app, name="daemon", rich_help_panel=LIVE)
 app.add_typer(policy_app, name="policy", rich_help_panel=LIVE)
+app.add_typer(tokens_app, name="token", rich_help_panel=LIVE)
+app.add_typer(certs_app, name="certs", rich_help_panel=LIVE)
 app.add_typer(traces_app, name="traces")
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")

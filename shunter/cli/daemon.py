@@ -51,7 +51,6 @@ def daemon_command(
     from shunter.daemon.logs import set_up_logs
     from shunter.daemon.planner import ProcessPlanner
     from shunter.daemon.run import Daemon, Parts
-    from shunter.daemon.service.access import OpenAccess
     from shunter.scheduler.errors import OutputError
 
     set_up_logs(log_format)
@@ -67,7 +66,6 @@ def daemon_command(
         overrides=overrides,
         state_dir=state,
         planner=ProcessPlanner(find_policy),
-        access=OpenAccess(_user()),
         on_listening=lambda address: note(f"daemon listens on {address}, keeps its state in {state}"),
     )
 
@@ -75,12 +73,6 @@ def daemon_command(
         await Daemon(parts).run()
 
     asyncio.run(serve())
-
-
-def _user() -> str:
-    import getpass
-
-    return getpass.getuser()
 
 
 @app.command("check-config")

@@ -64,11 +64,11 @@ def node_command(
     file = flags.pop("config")
     # A switch that is not given says nothing against the file's.
     flags = {name: value for name, value in flags.items() if value is not False}
-    from shunter.cli.service_logs import log_to_stderr
+    from shunter.daemon.logs import set_up_logs
     from shunter.daemon.node.settings import read_settings
 
     settings = read_settings(file, flags)
-    log_to_stderr(settings.log_level)
+    set_up_logs("text", settings.log_level)
     from shunter.daemon.node.agent import run_agent
 
     run_agent(settings)

@@ -15,6 +15,8 @@ from typing import Any
 import grpc
 import yaml
 
+from shunter.daemon.security.discovery import find_token, offered_path
+
 SHORT_LEASES = {"heartbeat_s": 0.4, "suspect_s": 1.2, "lease_s": 2.4, "margin_s": 0.8, "probation_s": 0.5}
 """For tests that cannot wait ten seconds for a node to be fenced; busy machines need more than a heartbeat of slack."""
 
@@ -37,19 +39,34 @@ def wait_for(what: Callable[[], Any], limit_s: float = 30.0, step_s: float = 0.0
         time.sleep(step_s)
 
 
+class LocalToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):  # type: ignore[misc]
+    """Sends the token that a daemon offers to its own user."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def _add(self, continuation: Any, details: Any, request: Any) -> Any:
+        metadata = [*(details.metadata or ()), ("authorization", f"Bearer {find_token(self._address)}")]
+        return continuation(details._replace(metadata=metadata), request)
+
+    intercept_unary_unary = _add
+    intercept_unary_stream = _add
+
+
 class LiveCluster:
     """See the module.
 
     Args:
         folder: For everything.
         config: Sections of the daemon's configuration.
-        agent_address: Where agents connect, when not straight to the daemon.
+
+    `agent_addresses` is where agents connect: straight to the daemon unless a test says otherwise.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any] | None = None, agent_address: str = "") -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
         self.address = f"127.0.0.1:{free_port()}"
-        self.agent_address = agent_address or self.address
+        self.agent_addresses = [self.address]
         self.config = folder / "daemon.yaml"
         self.config.write_text(yaml.safe_dump({"leases": SHORT_LEASES, **(config or {})}))
         self.state = folder / "daemon"
@@ -77,7 +94,10 @@ class LiveCluster:
         options = [f"--{key.replace('_', '-')}={value}" for key, value in what.items()]
         root = ["--allow-root"] if os.geteuid() == 0 else []
         state = str(self.folder / name)
-        command = ["node", "--daemon", self.agent_address, "--name", name, "--state", state, *options, *root]
+        if self.agent_addresses[0] != self.address:  # through a relay, at which nobody offers a token
+            options.append(f"--token-file={offered_path(self.address)}")
+        daemons = [word for address in self.agent_addresses for word in ("--daemon", address)]
+        command = ["node", *daemons, "--name", name, "--state", state, *options, *root]
         self._nodes[name] = self._run(command, f"{name}.log")
 
     def kill_node(self, name: str, number: int = signal.SIGKILL) -> None:
@@ -117,8 +137,9 @@ class LiveCluster:
             )
 
     def channel(self, address: str = "") -> grpc.Channel:
-        quick = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]
-        return grpc.insecure_channel(address or self.address, options=[*quick, ("grpc.min_reconnect_backoff_ms", 50)])
+        quick = [(f"grpc.{name}_reconnect_backoff_ms", ms) for name, ms in (("initial", 50), ("min", 50), ("max", 200))]
+        channel = grpc.insecure_channel(address or self.address, options=quick)
+        return grpc.intercept_channel(channel, LocalToken(self.address))
 
     def is_serving(self) -> bool:
         assert self._daemon is not None

@@ -72,6 +72,10 @@ class MemoryStore:
         future.set_result(None)
         return future
 
+    @property
+    def num_waiting(self) -> int:
+        return 0
+
     def put(self, change: Change, done: Callable[[DaemonError | None], None]) -> None:
         failure = self.write(change).exception()
         assert failure is None or isinstance(failure, DaemonError)

@@ -116,7 +116,7 @@ def test_everything_is_killed_at_random_moments(tmp_path: Path, kills: int) -> N
     chance = random.Random(seed)
     cluster = LiveCluster(tmp_path)
     relay = CuttingRelay(cluster.address)
-    cluster.agent_address = relay.address
+    cluster.agent_addresses = [relay.address]
     program = tmp_path / "job.py"
     program.write_text(PROGRAM)
     submitters = [Submitter(cluster, relay, f"user{i}", program, seed + i) for i in range(2)]

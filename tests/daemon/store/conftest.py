@@ -10,26 +10,7 @@ import pytest
 
 from shunter.daemon.store.lease import Lease, open_lease
 from shunter.daemon.store.sql_store import SqlStore, open_store
-from tests.daemon.store.postgres import Cluster, unavailable
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[Cluster]:
-    reason = unavailable()
-    if reason:
-        pytest.skip(reason)
-    started = Cluster()
-    try:
-        yield started
-    finally:
-        started.stop()
-
-
-@pytest.fixture
-def cluster(server: Cluster) -> Iterator[Cluster]:
-    """The server; databases that a test asked for are emptied for the next one."""
-    yield server
-    server.recycle()
+from tests.daemon.store.postgres import Cluster
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
