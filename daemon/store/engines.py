@@ -9,6 +9,7 @@ another daemon from taking over.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,10 @@ def leasing(place: Place) -> Engine:
 
 def create_file(path: Path) -> None:
     """An empty file that only its owner may read, where there is none: jobs' environments may hold secrets."""
-    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    # One that is there is never opened here: closing a file gives up all locks that the process has on it (POSIX),
+    # those of SQLite's connections too, and whoever opened the database next would take the log away from under them.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _sqlite(place: Place, pool: type[Any], begin: str, pragmas: tuple[str, ...]) -> Engine:

@@ -74,7 +74,7 @@ def probed(path: Path) -> DaemonError | None:
         for file in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
             if not file.exists():
                 continue
-            os.close(os.open(file, os.O_RDWR | os.O_CLOEXEC))
+            _require_writeable(file)
             most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
             if most != resource.RLIM_INFINITY and file.stat().st_size + PROBE_BYTES > most:
                 return StoreFullError(f"store is full: {file}: files may have {most} bytes (ulimit -f)")
@@ -86,6 +86,14 @@ def probed(path: Path) -> DaemonError | None:
     except OSError as error:
         return _of_system(error.errno, f"{path}: {error.strerror}")
     return None
+
+
+def _require_writeable(file: Path) -> None:
+    """Raise OSError unless it can be written. It is not opened: closing it would give up SQLite's locks on it."""
+    if os.statvfs(file).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    if not os.access(file, os.W_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _of_system(number: int | None, words: str) -> DaemonError | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import yaml
 from pydantic import BaseModel
 
@@ -68,6 +70,18 @@ def test_a_backup_is_a_database_that_a_daemon_can_have(live: Live, daemon: Daemo
     one, two = tmp_path / "one", tmp_path / "two"
     first = live("daemon", "export", one, "--state", daemon.folder, "--json").document["rows"]
     assert live("daemon", "export", two, "--state", there, "--json").document["rows"] == first
+
+
+@pytest.mark.parametrize("verb", ["export", "backup"])
+def test_nothing_is_lost_that_comes_after_another_process_has_read(
+    live: Live, daemon: Daemon, tmp_path: Path, verb: str
+) -> None:
+    assert live("daemon", verb, tmp_path / "file", "--state", daemon.folder).code == 0
+    job = live("submit", "--begin", "+1h", "--", "true").out.strip()
+    daemon.end(signal.SIGKILL)
+    daemon.start()
+    assert live("show", job, "--json").document["state"] == "pending"
+    live("cancel", job)
 
 
 def test_what_cannot_be_is_said_in_one_line(live: Live, daemon: Daemon, tmp_path: Path) -> None:
