@@ -88,6 +88,13 @@ def test_a_file_that_holds_no_token(live: Live, tmp_path: Path) -> None:
     live("queue", "--token-file", file).failed_cleanly(2, str(file), "one token")
 
 
+def test_a_token_that_nobody_gave_out(live: Live, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("surely-not-a-token\n")
+    file.chmod(0o600)
+    live("queue", "--token-file", file).failed_cleanly(1, "token")
+
+
 def test_a_certificate_that_is_none(live: Live, tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("no certificate\n")
