@@ -312,7 +312,8 @@ class Snapshots:
             waiting = _within_arrays(state, waiting, left_out)
         if not waiting:
             return waiting, left_out
-        ints = self._ints[:, self._columns_of(state, waiting)]
+        columns = self._columns_of(state, waiting)  # may make the arrays larger, so it comes first
+        ints = self._ints[:, columns]
         too_large = self._too_large(fleet, ints)
         if too_large.any():
             left_out += [(waiting[i].id, Reason.NEVER_FITS) for i in np.flatnonzero(too_large).tolist()]

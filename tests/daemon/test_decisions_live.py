@@ -40,7 +40,7 @@ def drawn_job(draw: random.Random) -> JobSpec:
 
 
 async def load(address: str, wanted: int, file: Path) -> tuple[dict[int, int], Any]:
-    """Keep a queue before eight nodes until so many decisions have been made, a third of them in each mode; take them."""
+    """Keep a queue before eight nodes until so many decisions are made, a third of them in each mode; take them."""
     draw = random.Random(1)
     agents = [
         SimulatedAgent(address, f"n{i}", description(8, gpus=4), lambda _: draw.uniform(0.005, 0.05)) for i in range(8)
