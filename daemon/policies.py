@@ -280,6 +280,8 @@ class Policies:
         """In mode shadow: make the learned order beside the heuristic's plan, and count how they differ."""
         if self.choice.mode is not Mode.SHADOW or self._failures >= self.rules.overruns:
             return
+        if question.snapshot.histories is None:
+            return  # the mode has changed since it was taken
         try:
             await self._load_model()
             compared = await self.planner.ask(

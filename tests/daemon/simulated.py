@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import grpc
 
+from shunter.daemon.channel import open_channel
 from shunter.daemon.pb import agent_pb2, agent_pb2_grpc, nodes_pb2, nodes_pb2_grpc
 
 Runtime = Callable[[agent_pb2.Assignment], float]
@@ -51,6 +52,9 @@ class SimulatedAgent:
         self.sessions = 0
         self.errors: list[str] = []
 
+    token = ""
+    """What the daemon is shown."""
+
     def start(self) -> None:
         self._task = asyncio.create_task(self._live())
 
@@ -62,7 +66,7 @@ class SimulatedAgent:
                     await task
 
     async def _live(self) -> None:
-        async with grpc.aio.insecure_channel(self.address) as channel:
+        async with open_channel(self.address, token=self.token) as channel:
             while True:
                 try:
                     await self._session(channel)

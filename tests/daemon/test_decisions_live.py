@@ -6,14 +6,16 @@ import asyncio
 import json
 import random
 from pathlib import Path
+from typing import Any
 
-import grpc
 import pytest
 from typer.testing import CliRunner
 
 from shunter.cli import app
+from shunter.daemon.channel import open_channel
 from shunter.daemon.pb import admin_pb2, admin_pb2_grpc, scheduler_pb2, scheduler_pb2_grpc
 from shunter.daemon.pb.common_pb2 import JobSpec, Resources
+from shunter.daemon.security.discovery import find_token
 from shunter.scheduler.recording import decode, records
 from tests.daemon.cluster import LiveCluster
 from tests.daemon.simulated import SimulatedAgent, description
@@ -37,16 +39,17 @@ def drawn_job(draw: random.Random) -> JobSpec:
     )
 
 
-async def load(address: str, wanted: int) -> dict[int, int]:
-    """Keep a queue before eight nodes until so many decisions have been made, a third of them in each mode."""
+async def load(address: str, wanted: int, file: Path) -> tuple[dict[int, int], Any]:
+    """Keep a queue before eight nodes until so many decisions are made, a third of them in each mode; take them."""
     draw = random.Random(1)
     agents = [
         SimulatedAgent(address, f"n{i}", description(8, gpus=4), lambda _: draw.uniform(0.005, 0.05)) for i in range(8)
     ]
     for agent in agents:
+        agent.token = find_token(address)
         agent.start()
     made: dict[int, int] = {}
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with open_channel(address, token=find_token(address)) as channel:
         scheduler, admin = scheduler_pb2_grpc.SchedulerStub(channel), admin_pb2_grpc.AdminStub(channel)
         modes = [0, SHADOW, ACTIVE]
         async with asyncio.timeout(300):
@@ -64,9 +67,11 @@ async def load(address: str, wanted: int) -> dict[int, int]:
                     specs = [drawn_job(draw) for _ in range(40)]
                     await scheduler.SubmitBatch(scheduler_pb2.SubmitBatchRequest(specs=specs), timeout=30)
                 await asyncio.sleep(0.02)
+    words = ["policy", "decisions", str(file), "--address", address, "--json"]
+    taken = await asyncio.to_thread(CliRunner().invoke, app, words)
     for agent in agents:
         await agent.stop()
-    return made
+    return made, taken
 
 
 @pytest.mark.parametrize("wanted", [120, pytest.param(1000, marks=pytest.mark.slow)])
@@ -74,9 +79,8 @@ def test_decisions_of_a_live_run_come_out_the_same(tmp_path: Path, wanted: int) 
     cluster = LiveCluster(tmp_path, CONFIG)
     try:
         cluster.start_daemon()
-        made = asyncio.run(load(cluster.address, wanted))
         file = tmp_path / "decisions.bin"
-        taken = CliRunner().invoke(app, ["policy", "decisions", str(file), "--address", cluster.address, "--json"])
+        made, taken = asyncio.run(load(cluster.address, wanted, file))
         assert taken.exit_code == 0, taken.output
     finally:
         cluster.stop()
@@ -110,5 +114,6 @@ def test_a_decision_that_was_made_otherwise_is_named(tmp_path: Path) -> None:
     assert said.exit_code == 1
     assert "1 of 2 decisions come out the same" in said.output
     assert "decision 2: starts[0]: recorded nothing" in said.output
-    assert [decode(record).plan.starts[:1] == made.starts for record in records(file.open("rb"))] == [True, False]
+    with file.open("rb") as stream:
+        assert [decode(record).plan.starts == made.starts for record in records(stream)] == [True, False]
     assert made.starts[0].row == job
