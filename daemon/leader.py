@@ -32,6 +32,7 @@ from shunter.daemon.steps.evacuation import evacuate
 from shunter.daemon.steps.jobs import release_due
 from shunter.daemon.steps.nodes import learn_from_ends, watch_silence
 from shunter.daemon.store.rows import EventRow
+from shunter.daemon.warming import WarmUp
 from shunter.scheduler.errors import ShunterError
 from shunter.scheduler.start_times import Past
 
@@ -205,6 +206,15 @@ class Leader:
         self._left_out, self._words = [], {}
         self.wake()
         log.info("state-loaded", jobs=len(self.state.jobs), nodes=len(self.state.nodes), token=self.token)
+
+    async def warm_up(self) -> None:
+        """Have the deciding process load what it needs, or compile it, before the first decision."""
+        try:
+            rules = self.policies.learned_rules(self.conduct.rules) or self.conduct.rules
+            seconds = await self.planner.ask(WarmUp(rules, self.conduct.leases))
+            log.info("decisions-ready", seconds=round(seconds, 1))
+        except PlannerError as error:
+            log.warning("not-warmed-up", error=str(error))
 
     def apply(self, conduct: Conduct) -> None:
         """Go on with another configuration."""

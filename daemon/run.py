@@ -152,6 +152,7 @@ class Daemon:
         endpoint = await self._start_endpoint(server, protection.certificate)
         take_away = protection.offer(f"{host}:{port}")
         self.parts.on_listening(f"{host}:{port}")
+        warming = asyncio.create_task(leader.warm_up())
         try:
             while not self._stop.is_set():
                 if token is not None:
@@ -162,6 +163,7 @@ class Daemon:
                     token = await self._next_token(lease)
         finally:
             take_away()
+            warming.cancel()
             await endpoint.stop()
             await server.stop()
             protection.audit.close()
