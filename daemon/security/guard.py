@@ -98,7 +98,7 @@ class Guard:
             self.meter.called(call.method, code, time.perf_counter() - call.begun_s)
         if self.audit is not None and (call.rule.changes or code in REFUSALS):
             what = told_of(call.request) | told_of(call.reply)
-            self.audit.tell(call.method, call.identity, call.context.peer(), code, what)
+            self.audit.tell(call.method, call.identity, call.peer, code, what)
 
     def guarded(self, method: str, handler: Any) -> Any:
         """A handler with the guard before it.
@@ -117,11 +117,13 @@ class Guard:
 class _Call:
     """One call, as far as it is known."""
 
-    __slots__ = ("begun_s", "context", "identity", "method", "reply", "request", "rule")
+    __slots__ = ("begun_s", "context", "identity", "method", "peer", "reply", "request", "rule")
 
     def __init__(self, method: str, rule: Rule, context: Any) -> None:
         self.begun_s = time.perf_counter()
         self.method, self.rule, self.context = method, rule, context
+        # Now: gRPC reads freed memory when it is asked for the peer of a call that the caller has cancelled.
+        self.peer: str = context.peer()
         self.identity: Identity | None = None
         self.request: Any = None
         self.reply: Any = None
