@@ -184,7 +184,7 @@ class Leader:
         self.on_reload()
 
     def follow(self, store: Store, address: str) -> None:
-        """Show the state as another daemon has stored it.
+        """Another daemon leads; ``show`` tells what it has stored.
 
         Args:
             store: For reading.
@@ -192,8 +192,11 @@ class Leader:
         """
         self.store = store
         self.failure = NotLeaderError("this daemon does not lead", address)
-        self.state = restore(store.load(), 0, self.clock.now_s())
-        self.policies.load(self.state.settings)
+
+    def show(self, state: LiveState) -> None:
+        """Show a state that another daemon has stored."""
+        self.state = state
+        self.policies.load(state.settings)
 
     def load(self) -> None:
         """Make the state anew from the store."""

@@ -21,9 +21,12 @@ from shunter.daemon.clock import SystemClock
 from shunter.daemon.config import Config, conduct_of, limits_of, read_config
 from shunter.daemon.errors import ConflictError, DaemonError, FencedError, StoreError
 from shunter.daemon.leader import Leader
+from shunter.daemon.live import LiveState
 from shunter.daemon.metrics import Metrics
 from shunter.daemon.metrics_http import Endpoint
 from shunter.daemon.planner import Planner
+from shunter.daemon.ports import Clock, Store
+from shunter.daemon.restore import restore
 from shunter.daemon.security.setting_up import Protection, protect
 from shunter.daemon.service.server import Server
 from shunter.daemon.store.lease import Lease, open_lease
@@ -35,6 +38,8 @@ log = structlog.get_logger("shunter.daemon")
 
 TERM_S = 4.0
 """Lease of leadership on PostgreSQL: another daemon takes over when it was not renewed for so long."""
+LOOKING_SHARE = 5.0
+"""A daemon that follows looks at the whole state again after so many times as long as the last look took."""
 RENEWALS = 3
 """Tries to renew within a lease."""
 
@@ -80,6 +85,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._lease: Lease | None = None
         self._store: SqlStore | None = None
+        self._look_again_s = 0.0
         self.metrics = Metrics()
 
     def ask_to_stop(self) -> None:
@@ -246,6 +252,10 @@ class Daemon:
         try:
             now = await asyncio.to_thread(lease.current)
             leader.follow(self._store, now.address)
+            begun_s = time.monotonic()
+            if begun_s >= self._look_again_s:
+                leader.show(await asyncio.to_thread(_stored_state, self._store, leader.clock))
+                self._look_again_s = begun_s + LOOKING_SHARE * (time.monotonic() - begun_s)
         except StoreError as error:
             log.warning("cannot-follow", error=str(error))
         try:
@@ -299,6 +309,11 @@ def _spare_collections() -> None:
     """Look for cycles seldom: jobs, which are many and live long, have none, and each look goes through all of them."""
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
+
+
+def _stored_state(store: Store, clock: Clock) -> LiveState:
+    """What is stored, as a state; takes a second for a hundred thousand jobs, so not on the event loop."""
+    return restore(store.load(), 0, clock.now_s())
 
 
 def _release(lease: Lease, token: int) -> None:
