@@ -47,11 +47,13 @@ async def _decide(mode: str, policy: str, passes: int, waiting: int) -> dict[str
     from shunter.cli.policies import find_live_policy
     from shunter.daemon.clock import SystemClock
     from shunter.daemon.leader import Conduct, Leader
+    from shunter.daemon.logs import set_up_logs
     from shunter.daemon.planner import ProcessPlanner, Rules
     from shunter.daemon.policies import Mode, ModelRules
     from shunter.daemon.store.lease import open_lease
     from shunter.daemon.store.sql_store import open_store
 
+    set_up_logs("text", "error")
     stages: dict[str, list[float]] = {"total": []}
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'shunter.db'}"

@@ -7,6 +7,7 @@ are the descriptions here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -434,7 +435,7 @@ def _as_item(lines: list[str], depth: int) -> Iterator[str]:
 def _yaml_of(value: Any) -> str:
     import yaml
 
-    plain = list(value) if isinstance(value, tuple) else value
+    plain = list(value) if isinstance(value, tuple) else value.value if isinstance(value, Enum) else value
     return str(yaml.safe_dump(plain, default_flow_style=True, width=10_000)).removesuffix("\n...\n").strip()
 
 

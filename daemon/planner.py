@@ -127,6 +127,8 @@ class ModelCheck:
         chosen = decider.find(self.model)
         if not chosen.ordering.needs_features:
             raise UsageError(f"{self.model!r} is no model but an ordering: name it as the policy")
+        if chosen.scorer is None:
+            raise UsageError(f"no model is known by the name {self.model!r}")
         warm_up(chosen)
         return ModelFacts(chosen.label, chosen.model_sha256)
 

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shunter.daemon.jobs import End, Phase
-from shunter.daemon.steps.nodes import fail
 from shunter.scheduler.features import FeatureSource
 from shunter.scheduler.snapshot import JobColumns
 from tests.daemon.world import World
@@ -54,7 +53,8 @@ def test_the_same_story_teaches_the_same(data: st.DataObject) -> None:
             world.says("n1", job, Phase.ENDED, end=End.EXITED, exit_code=0)
             source.ended([i], run_s, now_s)
         elif what == "lose" and begun:
-            world.do(fail, world.state.nodes["n1"], "test")
+            world.pass_time(world.leases.fence_s, silent=("n1",))
+            now_s = world.clock.now_s()
             for job in sorted(begun):
                 source.stopped(ids.index(job), now_s)
                 source.submitted([ids.index(job)])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("scheduler", "traces", "sim", "predictors", "agents")
+PARTS = ("scheduler", "traces", "sim", "predictors", "agents", "daemon")
 
 
 def source_files() -> set[str]:

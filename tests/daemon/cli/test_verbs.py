@@ -98,7 +98,7 @@ def test_queue_shows_what_runs_then_what_waits(live: Live) -> None:
     assert live("queue", "--name", "ECO", "--json").document["jobs"][0]["id"] == other
     assert "What it asks for is not free" in live("explain", waiting).out
     assert live("explain", waiting, "--json").document["place"] == 1
-    assert "nobody can say" in live("eta", waiting).out
+    assert "(estimated)" in live("eta", waiting).out
     assert " ago, at " in live("eta", running).out
     assert live("reprioritise", waiting, "--priority", "5").out == f"{waiting} has priority 5\n"
     assert live("show", waiting, "--json").document["spec"]["priority"] == 5
