@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from shunter.daemon.leader import Leader
 from shunter.daemon.store.rows import IdempotencyRow
@@ -24,21 +26,23 @@ class Repeats:
         self._asking: asyncio.Task[None] | None = None
         self._in_flight: dict[Asked, asyncio.Future[None]] = {}
 
-    async def begin(self, asked: Asked) -> IdempotencyRow | None:
-        """Wait for calls with the same key, then tell what came of them; ``end`` has to follow."""
+    @asynccontextmanager
+    async def alone(self, asked: Asked) -> AsyncIterator[IdempotencyRow | None]:
+        """Wait for calls with the same key, then tell what came of them; those that come meanwhile wait for the end."""
         loop = asyncio.get_running_loop()
         while (flying := self._in_flight.get(asked)) is not None:
             await asyncio.wait([flying])
-        self._in_flight[asked] = loop.create_future()
-        found: asyncio.Future[IdempotencyRow | None] = loop.create_future()
-        self._asked.append((asked, found))
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask())
-        return await found
-
-    def end(self, asked: Asked) -> None:
-        """The call is over."""
-        self._in_flight.pop(asked).set_result(None)
+        over: asyncio.Future[None] = loop.create_future()
+        self._in_flight[asked] = over
+        try:
+            found: asyncio.Future[IdempotencyRow | None] = loop.create_future()
+            self._asked.append((asked, found))
+            if self._asking is None:
+                self._asking = asyncio.create_task(self._ask())
+            yield await found
+        finally:
+            del self._in_flight[asked]
+            over.set_result(None)
 
     async def _ask(self) -> None:
         """Ask the store for everybody who waits, until nobody does."""

@@ -116,14 +116,16 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
         key = Key(request.idempotency_key, digest)
         if len(key.key) > MAX_KEY or not key.key.isprintable():
             raise InvalidError(f"idempotency_key: has more than {MAX_KEY} characters, or some that cannot be printed")
-        asked = (caller.user, key.key)
-        try:
-            before = await self._repeats.begin(asked)
+        # Goes on when the caller hangs up: one that calls again finds what came of it, not a key in the air.
+        return await asyncio.shield(asyncio.ensure_future(self._once(caller, specs, array, key)))
+
+    async def _once(
+        self, caller: Caller, specs: Sequence[common_pb2.JobSpec], array: Array | None, key: Key
+    ) -> tuple[int, int, bool]:
+        async with self._repeats.alone((caller.user, key.key)) as before:
             if before is not None:
                 return _repeated(before, key)
             return await self._make(caller, specs, array, key)
-        finally:
-            self._repeats.end(asked)
 
     async def _make(
         self, caller: Caller, specs: Sequence[common_pb2.JobSpec], array: Array | None, key: Key | None
