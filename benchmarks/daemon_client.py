@@ -105,7 +105,7 @@ async def nodes(address: str, seconds: float, count: int) -> dict[str, float]:
     tasks = [asyncio.create_task(_node(channels[i % len(channels)], i, heard, ready, over, who)) for i in range(count)]
     for _ in range(count):
         await ready.acquire()
-    await asyncio.sleep(6.0)  # every node has sent its first sample
+    await asyncio.sleep(min(6.0, seconds))  # every node has sent its first sample
     print(json.dumps({"ready": True}), flush=True)
     before, begun_s = list(heard), time.monotonic()
     await asyncio.sleep(seconds)

@@ -37,10 +37,10 @@ def daemon_load(setup: Setup) -> Iterator[Record]:
 
 
 def _submissions(setup: Setup, kind: str, in_flight: int, case: str, target: Target | None) -> Record:
-    seconds = 1.0 if setup.most_jobs else SECONDS
+    seconds = 0.5 if setup.most_jobs else SECONDS
     rates, echoes, cpu_us, p50, p99, rss = [], [], [], [], [], 0.0
     echo_kind = "echo-batch" if kind == "batch" else "echo-single"
-    for _ in range(setup.repeat):
+    for _ in range(1 if setup.most_jobs else setup.repeat):
         with daemon() as (address, process):
             call(address, kind, 0.5, in_flight)
             before_s = cpu_s(process)
@@ -73,7 +73,7 @@ def _submissions(setup: Setup, kind: str, in_flight: int, case: str, target: Tar
 
 def _telemetry(setup: Setup) -> Record:
     """Nodes that send heartbeats every 3 s and samples every 5 s."""
-    count = 200 if setup.most_jobs else NODES
+    count = 50 if setup.most_jobs else NODES
     seconds = 3.0 if setup.most_jobs else 20.0
     with daemon() as (address, process):
         arguments = ["benchmarks.daemon_client", address, "nodes", str(seconds), str(count)]

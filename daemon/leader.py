@@ -131,6 +131,7 @@ class Leader:
         self.counts: dict[str, int] = {"decisions": 0, "refused": 0, "planner_failures": 0, "reloads": 0}
         self._loop = asyncio.get_running_loop()
         self.deposed: asyncio.Future[BaseException] = self._loop.create_future()
+        self._decided = (-1, -1)
         self._left_out: list[LeftOut] = []
         self._words: dict[int, Reason] | None = {}
         self._wake = asyncio.Event()
@@ -358,6 +359,11 @@ class Leader:
                 await self.decide()
             await asyncio.sleep(self.conduct.min_interval_s)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that has happened has been decided on."""
+        return self._decided == _stage_of(self.state)
+
     def present(self, now_s: float) -> tuple[Question, Past]:
         """What an estimate of starts is made from, now. The state has a node."""
         rules = self.conduct.rules
@@ -378,6 +384,7 @@ class Leader:
         self.on_stage("snapshot", time.perf_counter() - begun_s)
         self._left_out, self._words = view.left_out, None
         if not view.snapshot.num_waiting:
+            self._decided = _stage_of(state)
             return
         question = Question(view.snapshot, view.usage_s, conduct.rules)
         try:
@@ -408,6 +415,7 @@ class Leader:
             return
         self.on_stage("commit", time.perf_counter() - begun_s)
         self.counts["decisions"] += 1
+        self._decided = _stage_of(state)
         state.released = False
         self._next_pass_s = answer.plan.next_pass_s
         self.decision = Decision(view, question, answer, now_s)
@@ -433,3 +441,8 @@ class Leader:
         result = change(self.state, step, self.clock.now_s(), *arguments, **named)
         await self.write(step)
         return result
+
+
+def _stage_of(state: LiveState) -> tuple[int, int]:
+    """Differs when something has happened that a decision may answer."""
+    return state.version, state.last_job

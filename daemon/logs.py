@@ -12,6 +12,16 @@ from shunter.scheduler.errors import UsageError
 FORMATS = ("text", "json")
 
 
+class _Stderr:
+    """Whatever standard error is when something is written, not when logs were set up."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def set_up_logs(form: str, level: str = "info") -> None:
     """Set up logging of the whole process.
 
@@ -39,6 +49,6 @@ def set_up_logs(form: str, level: str = "info") -> None:
             shown,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_Stderr()),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )

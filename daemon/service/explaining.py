@@ -41,6 +41,7 @@ BEFORE = {
 }
 """Why a job that waits does not run any more."""
 NUM_AHEAD = 5
+SETTLING_S, SETTLING_LOOKS = 2.0, 40
 ESTIMATES_HOLD_S = 5.0
 """Estimates of all waiting jobs are made together, and told for so long."""
 
@@ -121,9 +122,17 @@ class Explainer:
         if job not in leader.state.waiting or not leader.state.nodes or leader.failure is not None:
             return scheduler_pb2.StartEstimate()
         async with self._estimating:
+            await self._settle()
             if leader.clock.now_s() >= self._starts_until_s or job not in self._starts:
                 await self._estimate_all()
         return self._starts.get(job, scheduler_pb2.StartEstimate())
+
+    async def _settle(self) -> None:
+        """Wait for the decision on what has just happened: an estimate begins after it."""
+        for _ in range(SETTLING_LOOKS):
+            if self._leader.is_settled:
+                return
+            await asyncio.sleep(SETTLING_S / SETTLING_LOOKS)
 
     async def _estimate_all(self) -> None:
         leader = self._leader
