@@ -182,7 +182,6 @@ class Snapshots:
         self._floats = np.zeros((len(FLOATS), 1024))
         self._ints = np.zeros((len(INTS), 1024), dtype=np.int64)
         self._free = list(range(1023, -1, -1))
-        self._column: dict[int, int] = {}
         self._fleet: Fleet | None = None
 
     def fleet(self, state: LiveState) -> Fleet:

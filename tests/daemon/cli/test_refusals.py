@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.cli.conftest import Daemon, Live
+from tests.daemon.cluster import free_port
 
 
 @pytest.mark.parametrize(
@@ -46,12 +47,6 @@ from tests.daemon.cli.conftest import Daemon, Live
 )
 def test_refused_in_one_line(live: Live, arguments: tuple[str, ...], code: int, words: tuple[str, ...]) -> None:
     live(*arguments).failed_cleanly(code, *words)
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
 
 
 def test_nobody_there_is_said_with_what_to_do(live: Live) -> None:

@@ -29,6 +29,7 @@ from shunter.daemon.security.guard import Guard
 from shunter.daemon.service.access import OpenAccess
 from shunter.daemon.service.server import Server
 from shunter.daemon.steps.nodes import LeaseRules
+from tests.daemon.cluster import free_port
 from tests.daemon.memory_store import MemoryStore
 from tests.daemon.security.live import sleeping
 from tests.daemon.simulated import SimulatedAgent, description
@@ -232,7 +233,7 @@ def test_prometheus_scrapes_a_live_daemon_and_the_alert_of_a_failover_fires(tmp_
                 subprocess.run, ["promtool", "check", "metrics"], input=text, text=True, capture_output=True, timeout=60
             )
             assert checked.returncode == 0, checked.stdout + checked.stderr
-            port = _free_port()
+            port = free_port()
             settings = {
                 "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"},
                 "rule_files": [str(RULES)],
@@ -264,14 +265,6 @@ def test_prometheus_scrapes_a_live_daemon_and_the_alert_of_a_failover_fires(tmp_
             assert told["shunter_node_failures_total", ()] == 1
 
     asyncio.run(check())
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def _firing(data: Any) -> set[str]:
